@@ -1,0 +1,54 @@
+"""An image as it came from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import ConfigError
+from medseg.geometry import Geometry
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Pixels with their geometry.
+
+    Args:
+        pixels: ``(C, [Z,] Y, X)``, any real dtype, read-only by convention.
+        geometry: Of the spatial axes.
+        meta: Facts about the file (``format``, ``modality``, ...); never a
+            patient's data.
+
+    Raises:
+        ConfigError: If the geometry has another number of axes than the pixels.
+    """
+
+    pixels: NDArray[Any]
+    geometry: Geometry
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != self.geometry.ndim + 1:
+            raise ConfigError(
+                "image",
+                f"pixels {self.pixels.shape} need {self.pixels.ndim - 1} spatial axes, "
+                f"the geometry has {self.geometry.ndim}",
+                "Give pixels as (channel, [z,] y, x)",
+            )
+        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Size of the spatial axes ``([Z,] Y, X)``."""
+        return tuple(self.pixels.shape[1:])
+
+    @classmethod
+    def from_array(cls, pixels: NDArray[Any], geometry: Geometry | None = None) -> Image:
+        """Wrap ``(C, [Z,] Y, X)`` pixels, by default without spacing (unit px)."""
+        pixels = np.asarray(pixels)
+        return cls(pixels, geometry or Geometry.pixels(pixels.ndim - 1))

@@ -1,0 +1,76 @@
+"""A mask, what its values mean, where it lies and how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import ConfigError
+from medseg.geometry import Geometry
+from medseg.labels import LabelSet
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A mask on the grid of its image.
+
+    Args:
+        mask: Overlapping labels: ``(L, [Z,] Y, X)`` of 0 and 1, one channel a
+            label. Exclusive labels and instances: ``([Z,] Y, X)`` of label values.
+        labels: What the channels or values mean.
+        geometry: That of the image.
+        provenance: Model name and hash, versions, engine, parameters, input hash.
+        probabilities: ``(K, [Z,] Y, X)`` float32 in [0, 1], if asked for.
+        uncertainty: ``([Z,] Y, X)`` float32 in [0, 1], if asked for.
+
+    Raises:
+        ConfigError: If the shapes disagree or the mask holds no integers.
+    """
+
+    mask: NDArray[Any]
+    labels: LabelSet
+    geometry: Geometry
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    probabilities: NDArray[np.float32] | None = None
+    uncertainty: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        channels = self.labels.kind == "overlapping"
+        if self.mask.ndim != self.geometry.ndim + channels:
+            raise ConfigError(
+                "segmentation",
+                f"a mask of shape {self.mask.shape} with {self.labels.kind} labels "
+                f"needs {self.mask.ndim - channels} spatial axes, the geometry has {self.geometry.ndim}",
+            )
+        if channels and len(self.mask) != len(self.labels):
+            raise ConfigError(
+                "segmentation", f"{len(self.mask)} mask channels for {len(self.labels)} labels"
+            )
+        if self.mask.dtype.kind not in "biu":
+            raise ConfigError(
+                "segmentation", f"the mask is {self.mask.dtype}", "Labels are integers"
+            )
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Size of the spatial axes ``([Z,] Y, X)``."""
+        return tuple(self.mask.shape[-self.geometry.ndim :])
+
+    def structure(self, name: str) -> NDArray[np.bool_]:
+        """Return the boolean mask ``([Z,] Y, X)`` of one structure.
+
+        Raises:
+            ConfigError: If there is no such structure.
+        """
+        channel = self.labels.index(name)
+        if self.labels.kind == "overlapping":
+            return self.mask[channel] > 0
+        if self.labels.kind == "instances":
+            return self.mask > 0
+        return self.mask == self.labels.labels[channel].value

@@ -1,0 +1,287 @@
+"""The training configuration: a TOML file as frozen values, checked on loading."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from medseg.errors import ConfigError
+from medseg.labels import Kind
+
+DataSet = Literal["jsrt", "montgomery", "shenzhen", "wingspan", "synthetic"]
+
+
+def _require(condition: bool, name: str, problem: str, remedy: str = "") -> None:
+    if not condition:
+        raise ConfigError(name, problem, remedy)
+
+
+@dataclass(frozen=True)
+class LabelsConfig:
+    """The structures that the model learns, in channel order."""
+
+    names: tuple[str, ...]
+    kind: Kind = "overlapping"
+    colours: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(bool(self.names), "labels.names", "is empty", "Name a structure")
+        _require(
+            not self.colours or len(self.colours) == len(self.names),
+            "labels.colours",
+            f"has {len(self.colours)} entries for {len(self.names)} names",
+            "Give one colour a name, or none",
+        )
+        _require(
+            self.kind in ("overlapping", "exclusive"),
+            "labels.kind",
+            f"is {self.kind!r}",
+            "Use overlapping or exclusive",
+        )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """One data set: where it lies, and which part of it is used for what.
+
+    ``part`` is ``"split"`` (train on its training part, validate on the other),
+    ``"train"`` (all cases are for training) or ``"val"`` (all for validation).
+    """
+
+    set: DataSet
+    folder: str
+    part: Literal["split", "train", "val"] = "split"
+    repeat: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.repeat >= 1, "data.repeat", f"is {self.repeat}", "Use 1 or more")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A network of :data:`medseg.networks.NETWORKS` and its arguments."""
+
+    name: str = "unet"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of cross-entropy and soft Dice; squared Dice denominators or plain."""
+
+    cross_entropy: float = 1.0
+    dice: float = 1.0
+    squared: bool = True
+
+    def __post_init__(self) -> None:
+        _require(
+            self.cross_entropy >= 0 and self.dice >= 0,
+            "loss",
+            f"has weights {self.cross_entropy} and {self.dice}",
+            "Use weights of at least 0",
+        )
+        _require(
+            self.cross_entropy + self.dice > 0,
+            "loss",
+            "has no term",
+            "Give cross_entropy or dice a weight above 0",
+        )
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A stretch of training at one image size; the rate follows a half cosine."""
+
+    size: tuple[int, ...]
+    epochs: int
+    batch: int = 8
+    learning_rate: float = 2e-3
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "stage.epochs", f"is {self.epochs}", "Use 1 or more")
+        _require(self.batch >= 1, "stage.batch", f"is {self.batch}", "Use 1 or more")
+        _require(
+            all(n >= 16 for n in self.size), "stage.size", f"is {self.size}", "Use 16 up"
+        )
+        _require(
+            0 < self.learning_rate < 1,
+            "stage.learning_rate",
+            f"is {self.learning_rate}",
+            "Use a value between 0 and 1",
+        )
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How far and how often training films are changed; 0 switches a change off."""
+
+    rotate: float = 12.0
+    """Largest rotation in degrees."""
+    scale: float = 0.2
+    """Largest relative change of size and, apart, of aspect."""
+    translate: float = 0.08
+    """Largest shift as a share of the image."""
+    shear: float = 0.06
+    contrast: float = 0.7
+    """Probability of a gamma or of a random monotone contrast curve."""
+    invert: float = 0.1
+    noise: float = 0.3
+    blur: float = 0.2
+    sharpen: float = 0.2
+    resolution: float = 0.15
+    shading: float = 0.2
+    borders: float = 0.2
+    text: float = 0.2
+    devices: float = 0.2
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            top = 180.0 if item.name == "rotate" else 1.0
+            _require(
+                0 <= value <= top,
+                f"augmentation.{item.name}",
+                f"is {value}",
+                f"Use a value from 0 to {top:g}",
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run, apart from the machine."""
+
+    name: str
+    output: str
+    labels: LabelsConfig
+    data: tuple[DataConfig, ...]
+    stage: tuple[StageConfig, ...]
+    network: NetworkConfig = NetworkConfig()
+    loss: LossConfig = LossConfig()
+    augmentation: AugmentConfig = AugmentConfig()
+    description: str = ""
+    licence: str = ""
+    citation: str = ""
+    seed: int = 1
+    weight_decay: float = 0.01
+    average: float = 0.995
+    """Decay of the running average of the weights, which is what is saved."""
+    validate_every: int = 5
+    patience: int = 0
+    """Validations without a better Dice before a stage stops early; 0: never."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    workers: int = 1
+    keep_largest: tuple[str, ...] = ()
+    """Structures of which only the largest component is kept."""
+    fill_holes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name), "name", "is empty", "Name the model")
+        _require(bool(self.data), "data", "is empty", "Add a [[data]] table")
+        _require(bool(self.stage), "stage", "is empty", "Add a [[stage]] table")
+        _require(0 <= self.average < 1, "average", f"is {self.average}", "Use 0 to 1")
+        _require(self.devices >= 1, "devices", f"is {self.devices}", "Use 1 or more")
+        _require(self.workers >= 0, "workers", f"is {self.workers}", "Use 0 or more")
+        _require(
+            self.validate_every >= 1,
+            "validate_every",
+            f"is {self.validate_every}",
+            "Use 1 or more",
+        )
+        for name in ("keep_largest", "fill_holes"):
+            unknown = set(getattr(self, name)) - set(self.labels.names)
+            _require(
+                not unknown,
+                name,
+                f"names {sorted(unknown)}",
+                f"Choose from {', '.join(self.labels.names)}",
+            )
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return sum(stage.epochs for stage in self.stage)
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a training configuration.
+
+    Relative ``output`` and data folders are taken from the file's own folder.
+
+    Raises:
+        ConfigError: If the file is no TOML, a key is unknown (suggests the near
+            one), a value has the wrong type or range, or a folder is missing;
+            names the field.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(path, f"cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(path, f"is no TOML ({error})", "Correct that line") from error
+    config = _parse(TrainConfig, table, "")
+    return _resolve(config, path.parent)
+
+
+def _resolve(config: TrainConfig, base: Path) -> TrainConfig:
+    data = tuple(
+        dataclasses.replace(d, folder=str((base / d.folder).resolve()))
+        for d in config.data
+    )
+    for entry in data:
+        if not Path(entry.folder).is_dir():
+            raise ConfigError(
+                "data.folder", f"no folder {entry.folder}", f"Put {entry.set} there"
+            )
+    output = str((base / config.output).resolve())
+    return dataclasses.replace(config, data=data, output=output)
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """Return ``value`` as ``kind``: a dataclass, tuple, Literal, Mapping or scalar."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _parse_table(kind, value, where)
+    if origin is tuple:
+        _require(isinstance(value, list), where, f"is {value!r}", "Give a list")
+        return tuple(_parse(arguments[0], item, where) for item in value)
+    if origin is Literal:
+        choices = ", ".join(map(str, arguments))
+        _require(value in arguments, where, f"is {value!r}", f"Choose from {choices}")
+        return value
+    if origin is types.UnionType or origin is Mapping or kind is Any:
+        return value
+    return _parse_scalar(kind, value, where)
+
+
+def _parse_scalar(kind: type, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    # bool is an int in Python and no number in a configuration.
+    good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    _require(good, where, f"is {value!r}", f"Give a value of type {kind.__name__}")
+    return value
+
+
+def _parse_table(kind: Any, value: Any, where: str) -> Any:
+    _require(isinstance(value, dict), where, f"is {value!r}", "Give a table")
+    hints = typing.get_type_hints(kind)
+    prefix = f"{where}." if where else ""
+    for key in value:
+        near = difflib.get_close_matches(key, hints, n=1)
+        remedy = f"Did you mean {near[0]}?" if near else f"Use {', '.join(hints)}"
+        _require(key in hints, f"{prefix}{key}", "is not a known key", remedy)
+    for item in dataclasses.fields(kind):
+        optional = (item.default, item.default_factory) != (dataclasses.MISSING,) * 2
+        _require(
+            item.name in value or optional, f"{prefix}{item.name}", "is missing", "Add it"
+        )
+    return kind(**{k: _parse(hints[k], v, f"{prefix}{k}") for k, v in value.items()})

@@ -1,0 +1,146 @@
+"""Cases as arrays of one size, kept in memory, and the order they are drawn in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.transforms import Compose, NormalizeIntensity, Resize, ScaleIntensity
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from medseg.datasets.case import Case, read_truth
+from medseg.errors import ConfigError
+from medseg.io import read_image
+from medseg.train.augment import augment
+from medseg.train.config import DataConfig
+
+HELD_BACK = 5
+"""Where a set states no split, every fifth group is for validation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One film at training size.
+
+    Args:
+        image: ``(1, Y, X)`` float16 in [0, 1].
+        truth: ``(K, Y, X)`` uint8, 255 where the structure covers the whole pixel:
+            resized by area, so that borders keep their sub-pixel position.
+        annotated: ``(K,)``, which structures somebody drew.
+    """
+
+    image: NDArray[np.float16]
+    truth: NDArray[np.uint8]
+    annotated: NDArray[np.bool_]
+
+
+def find_cases(data: Sequence[DataConfig]) -> tuple[list[Case], list[Case]]:
+    """Return the training and the validation cases of all data sets."""
+    train: list[Case] = []
+    held: list[Case] = []
+    for entry in data:
+        module = import_module(f"medseg.datasets.{entry.set}")
+        part_train, part_held = divide(module.cases(Path(entry.folder)), entry.part)
+        train += part_train * entry.repeat
+        held += part_held
+    if not train:
+        raise ConfigError("data", "has no case for training", "Add a set with part = 'split'")
+    return train, held
+
+
+def divide(cases: Sequence[Case], part: str) -> tuple[list[Case], list[Case]]:
+    """Split cases into training and validation without cutting a group."""
+    if part == "train":
+        return list(cases), []
+    if part == "val":
+        return [], list(cases)
+    held_groups = set(sorted({c.group for c in cases})[HELD_BACK - 1 :: HELD_BACK])
+    held = [
+        c.split == "val" if c.split is not None else c.group in held_groups
+        for c in cases
+    ]
+    return (
+        [c for c, h in zip(cases, held, strict=True) if not h],
+        [c for c, h in zip(cases, held, strict=True) if h],
+    )
+
+
+def load_sample(case: Case, names: Sequence[str], size: tuple[int, ...]) -> Sample:
+    """Read one case at ``size``, the way the finished model will see the image."""
+    pixels = read_image(case.image).pixels.astype(np.float32)
+    if len(pixels) > 1:
+        pixels = pixels.mean(axis=0, keepdims=True)
+    masks, annotated = read_truth(case, names)
+    resize = Resize(size, mode="area")
+    image = ScaleIntensity()(resize(pixels))
+    truth = resize(masks.astype(np.float32) * 255)
+    return Sample(
+        np.asarray(image, np.float16), np.asarray(truth).round().astype(np.uint8), annotated
+    )
+
+
+def load_samples(
+    cases: Sequence[Case],
+    names: Sequence[str],
+    size: tuple[int, ...],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Sample]:
+    """Read all cases at ``size``; a case that comes twice is kept once."""
+    read: dict[Path, Sample] = {}
+    for done, case in enumerate(cases):
+        if case.image not in read:
+            read[case.image] = load_sample(case, names, size)
+        progress(done + 1, len(cases))
+    return [read[case.image] for case in cases]
+
+
+class SampleDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Samples as ``(image (1, Y, X), truth (K, Y, X), annotated (K,))`` tensors.
+
+    An index is ``(epoch, number)``; both and the seed decide the augmentation, so
+    a run that was resumed sees what it would have seen.
+    """
+
+    def __init__(self, samples: Sequence[Sample], chain: Compose | None, seed: int) -> None:
+        self.samples = samples
+        self.chain = chain
+        self.seed = seed
+        self.normalise = NormalizeIntensity()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        epoch, number = index
+        sample = self.samples[number]
+        image = torch.from_numpy(sample.image.astype(np.float32))
+        truth = torch.from_numpy(sample.truth.astype(np.float32) / 255)
+        if self.chain is not None:
+            state = np.random.SeedSequence([self.seed, epoch, number])
+            image, truth = augment(
+                self.chain, image, truth, int(state.generate_state(1)[0])
+            )
+        image = torch.as_tensor(self.normalise(image))
+        return image, truth, torch.from_numpy(sample.annotated.astype(np.float32))
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Draws every sample once an epoch, in an order that the seed decides."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        return iter([(self.epoch, int(i)) for i in order])
