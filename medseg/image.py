@@ -48,7 +48,9 @@ class Image:
         return tuple(self.pixels.shape[1:])
 
     @classmethod
-    def from_array(cls, pixels: NDArray[Any], geometry: Geometry | None = None) -> Image:
+    def from_array(
+        cls, pixels: NDArray[Any], geometry: Geometry | None = None
+    ) -> Image:
         """Wrap ``(C, [Z,] Y, X)`` pixels, by default without spacing (unit px)."""
         pixels = np.asarray(pixels)
         return cls(pixels, geometry or Geometry.pixels(pixels.ndim - 1))

@@ -37,15 +37,23 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         if self.kind not in ("exclusive", "overlapping", "instances"):
-            raise ConfigError("labels.kind", f"is {self.kind!r}", "Use exclusive, overlapping or instances")
+            raise ConfigError(
+                "labels.kind",
+                f"is {self.kind!r}",
+                "Use exclusive, overlapping or instances",
+            )
         for field, entries in (
             ("value", [x.value for x in self.labels]),
             ("name", [x.name for x in self.labels]),
         ):
             if len(set(entries)) != len(entries):
-                raise ConfigError(f"labels.{field}", f"repeats in {entries}", "Make it unique")
+                raise ConfigError(
+                    f"labels.{field}", f"repeats in {entries}", "Make it unique"
+                )
         if any(x.value < 1 for x in self.labels):
-            raise ConfigError("labels.value", "0 is the background", "Number labels from 1")
+            raise ConfigError(
+                "labels.value", "0 is the background", "Number labels from 1"
+            )
 
     def __iter__(self) -> Iterator[Label]:
         return iter(self.labels)
@@ -65,7 +73,11 @@ class LabelSet:
             ConfigError: If there is no such structure; lists those there are.
         """
         if name not in self.names:
-            raise ConfigError("label", f"no structure {name!r}", f"Choose from {', '.join(self.names)}")
+            raise ConfigError(
+                "label",
+                f"no structure {name!r}",
+                f"Choose from {', '.join(self.names)}",
+            )
         return self.names.index(name)
 
     @property

@@ -49,7 +49,8 @@ class Segmentation:
             )
         if channels and len(self.mask) != len(self.labels):
             raise ConfigError(
-                "segmentation", f"{len(self.mask)} mask channels for {len(self.labels)} labels"
+                "segmentation",
+                f"{len(self.mask)} mask channels for {len(self.labels)} labels",
             )
         if self.mask.dtype.kind not in "biu":
             raise ConfigError(

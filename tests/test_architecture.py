@@ -125,7 +125,8 @@ def test_nothing_that_runs_foreign_code(name: str, path: Path) -> None:
 
 
 def test_importing_medseg_loads_nothing_heavy() -> None:
-    code = "import medseg, sys; print(sorted(set(sys.modules) & {'torch','monai','numpy'}))"
+    heavy = "{'torch', 'monai', 'numpy'}"
+    code = f"import medseg, sys; print(sorted(set(sys.modules) & {heavy}))"
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

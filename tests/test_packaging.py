@@ -53,7 +53,17 @@ def test_the_mapped_folders_import_by_their_long_name(name: str) -> None:
 
 @pytest.mark.slow
 def test_the_wheel_holds_the_package_and_runs(tmp_path: Path) -> None:
-    run = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", tmp_path, ROOT]
+    run = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "-q",
+        "-w",
+        tmp_path,
+        ROOT,
+    ]
     subprocess.run(run, check=True, capture_output=True, text=True)
     wheel = next(tmp_path.glob("medseg-*.whl"))
     with zipfile.ZipFile(wheel) as archive:

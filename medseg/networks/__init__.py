@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from medseg.errors import ConfigError
+from medseg.networks.deconvnet import DeconvNet
+from medseg.networks.deeplab import DeepLab
+from medseg.networks.fcn import FCN
+from medseg.networks.fcn_convt_skip import FCNConvTSkip
+from medseg.networks.fcn_flat import FCNFlat
+from medseg.networks.fcn_skip import FCNSkip
+from medseg.networks.fcn_upscaling import FCNUpscaling
+from medseg.networks.fpn import FPN
+from medseg.networks.linknet import LinkNet
+from medseg.networks.pixel_classifier import PixelClassifier
+from medseg.networks.pspnet import PSPNet
+from medseg.networks.segnet import SegNet
+from medseg.networks.sliding_window import SlidingWindow
 from medseg.networks.unet import UNet
+from medseg.networks.unet_2015 import UNet2015
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "unet": UNet,
+    "unet_2015": UNet2015,
+    "deconvnet": DeconvNet,
+    "segnet": SegNet,
+    "fcn": FCN,
+    "fcn_flat": FCNFlat,
+    "fcn_upscaling": FCNUpscaling,
+    "fcn_skip": FCNSkip,
+    "fcn_convt_skip": FCNConvTSkip,
+    "sliding_window": SlidingWindow,
+    "pixel_classifier": PixelClassifier,
+    "linknet": LinkNet,
+    "pspnet": PSPNet,
+    "fpn": FPN,
+    "deeplab": DeepLab,
 }
 
 
@@ -24,6 +53,14 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     if name not in NETWORKS:
         choices = ", ".join(sorted(NETWORKS))
         raise ConfigError("network.name", f"no network {name!r}", f"Choose {choices}")
+    known = list(inspect.signature(NETWORKS[name]).parameters)
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise ConfigError(
+            "network.arguments",
+            f"{name} has no argument {', '.join(unknown)}",
+            f"Choose {', '.join(known)}",
+        )
     try:
         return NETWORKS[name](**arguments)
     except TypeError as error:

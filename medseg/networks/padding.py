@@ -44,5 +44,7 @@ def mirror_pad(x: Tensor, before: int, after: Sequence[int]) -> Tensor:
         # The mirrored image repeats every 2 (size - 1) pixels; one pixel, every 1.
         period = max(1, 2 * (size - 1))
         index = index.remainder(period)
-        x = x.index_select(axis, torch.minimum(index, period - index).clamp(max=size - 1))
+        x = x.index_select(
+            axis, torch.minimum(index, period - index).clamp(max=size - 1)
+        )
     return x

@@ -13,6 +13,7 @@ from medseg.networks.blocks import NormName, check_dims, normalisation
 from medseg.networks.padding import crop_to, pad_to_multiple
 from medseg.networks.patches import fold_patches, unfold_patches
 
+
 class DoubleConv(nn.Sequential):
     """Twice: 3 x 3 convolution, normalisation, ReLU; the size stays."""
 

@@ -191,7 +191,9 @@ def build_augmentation(config: AugmentConfig, size: tuple[int, ...]) -> Compose:
     )
 
 
-def augment(chain: Compose, image: Tensor, truth: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+def augment(
+    chain: Compose, image: Tensor, truth: Tensor, seed: int
+) -> tuple[Tensor, Tensor]:
     """Apply ``chain`` with the randomness of ``seed``: the same seed, the same film."""
     chain.set_random_state(seed=seed)
     result = chain({"image": image, "truth": truth})

@@ -79,6 +79,8 @@ class LossConfig:
     cross_entropy: float = 1.0
     dice: float = 1.0
     squared: bool = True
+    class_weights: tuple[float, ...] = ()
+    """One factor a channel on the cross-entropy (exclusive: background first)."""
 
     def __post_init__(self) -> None:
         _require(
@@ -103,18 +105,29 @@ class StageConfig:
     epochs: int
     batch: int = 8
     learning_rate: float = 2e-3
+    augmentation: float = 1.0
+    """Factor on all of the configuration's augmentation, from 0 to 1."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "stage.epochs", f"is {self.epochs}", "Use 1 or more")
         _require(self.batch >= 1, "stage.batch", f"is {self.batch}", "Use 1 or more")
         _require(
-            all(n >= 16 for n in self.size), "stage.size", f"is {self.size}", "Use 16 up"
+            all(n >= 16 for n in self.size),
+            "stage.size",
+            f"is {self.size}",
+            "Use 16 up",
         )
         _require(
             0 < self.learning_rate < 1,
             "stage.learning_rate",
             f"is {self.learning_rate}",
             "Use a value between 0 and 1",
+        )
+        _require(
+            0 <= self.augmentation <= 1,
+            "stage.augmentation",
+            f"is {self.augmentation}",
+            "Use a value from 0 to 1",
         )
 
 
@@ -151,6 +164,11 @@ class AugmentConfig:
                 f"is {value}",
                 f"Use a value from 0 to {top:g}",
             )
+
+    def scaled(self, factor: float) -> AugmentConfig:
+        """Return all ranges and probabilities times ``factor``."""
+        values = dataclasses.asdict(self)
+        return AugmentConfig(**{name: v * factor for name, v in values.items()})
 
 
 @dataclass(frozen=True)
@@ -227,8 +245,16 @@ def load_config(path: Path) -> TrainConfig:
         raise ConfigError(path, f"cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, f"is no TOML ({error})", "Correct that line") from error
-    config = _parse(TrainConfig, table, "")
-    return _resolve(config, path.parent)
+    return parse_config(table, path.parent)
+
+
+def parse_config(table: Mapping[str, Any], base: Path) -> TrainConfig:
+    """Return the configuration in ``table``, with folders taken from ``base``.
+
+    Raises:
+        ConfigError: As :func:`load_config`.
+    """
+    return _resolve(_parse(TrainConfig, table, ""), base)
 
 
 def _resolve(config: TrainConfig, base: Path) -> TrainConfig:
@@ -282,6 +308,9 @@ def _parse_table(kind: Any, value: Any, where: str) -> Any:
     for item in dataclasses.fields(kind):
         optional = (item.default, item.default_factory) != (dataclasses.MISSING,) * 2
         _require(
-            item.name in value or optional, f"{prefix}{item.name}", "is missing", "Add it"
+            item.name in value or optional,
+            f"{prefix}{item.name}",
+            "is missing",
+            "Add it",
         )
     return kind(**{k: _parse(hints[k], v, f"{prefix}{k}") for k, v in value.items()})

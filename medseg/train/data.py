@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from medseg.datasets.case import Case, read_truth
+from medseg.datasets.pixels import read_film
 from medseg.errors import ConfigError
-from medseg.io import read_image
 from medseg.train.augment import augment
 from medseg.train.config import DataConfig
+from medseg.transforms import to_channels
 
 HELD_BACK = 5
 """Where a set states no split, every fifth group is for validation."""
@@ -40,18 +41,43 @@ class Sample:
     annotated: NDArray[np.bool_]
 
 
-def find_cases(data: Sequence[DataConfig]) -> tuple[list[Case], list[Case]]:
-    """Return the training and the validation cases of all data sets."""
+@dataclass(frozen=True)
+class Split:
+    """Cases to train on, and cases held back, by data set."""
+
+    train: tuple[Case, ...]
+    held: Mapping[str, tuple[Case, ...]]
+    counts: Mapping[str, int]
+    """Training cases by data set, repeats not counted."""
+
+    @property
+    def held_cases(self) -> list[Case]:
+        """All cases held back."""
+        return [case for cases in self.held.values() for case in cases]
+
+
+def find_cases(data: Sequence[DataConfig]) -> Split:
+    """Find the cases of all data sets and divide them.
+
+    Raises:
+        ConfigError: If nothing is left for training.
+        FileError: If a folder does not have the layout of its set.
+    """
     train: list[Case] = []
-    held: list[Case] = []
+    held: dict[str, tuple[Case, ...]] = {}
+    counts: dict[str, int] = {}
     for entry in data:
         module = import_module(f"medseg.datasets.{entry.set}")
         part_train, part_held = divide(module.cases(Path(entry.folder)), entry.part)
         train += part_train * entry.repeat
-        held += part_held
+        counts[entry.set] = counts.get(entry.set, 0) + len(part_train)
+        if part_held:
+            held[entry.set] = (*held.get(entry.set, ()), *part_held)
     if not train:
-        raise ConfigError("data", "has no case for training", "Add a set with part = 'split'")
-    return train, held
+        raise ConfigError(
+            "data", "has no case for training", "Add a set with part = 'split'"
+        )
+    return Split(tuple(train), held, counts)
 
 
 def divide(cases: Sequence[Case], part: str) -> tuple[list[Case], list[Case]]:
@@ -73,15 +99,15 @@ def divide(cases: Sequence[Case], part: str) -> tuple[list[Case], list[Case]]:
 
 def load_sample(case: Case, names: Sequence[str], size: tuple[int, ...]) -> Sample:
     """Read one case at ``size``, the way the finished model will see the image."""
-    pixels = read_image(case.image).pixels.astype(np.float32)
-    if len(pixels) > 1:
-        pixels = pixels.mean(axis=0, keepdims=True)
+    pixels = to_channels(read_film(case).pixels, "grey").astype(np.float32)
     masks, annotated = read_truth(case, names)
     resize = Resize(size, mode="area")
     image = ScaleIntensity()(resize(pixels))
     truth = resize(masks.astype(np.float32) * 255)
     return Sample(
-        np.asarray(image, np.float16), np.asarray(truth).round().astype(np.uint8), annotated
+        np.asarray(image, np.float16),
+        np.asarray(truth).round().astype(np.uint8),
+        annotated,
     )
 
 
@@ -107,7 +133,9 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
     a run that was resumed sees what it would have seen.
     """
 
-    def __init__(self, samples: Sequence[Sample], chain: Compose | None, seed: int) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], chain: Compose | None, seed: int
+    ) -> None:
         self.samples = samples
         self.chain = chain
         self.seed = seed

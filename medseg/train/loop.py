@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 from medseg.datasets.case import Case
 from medseg.errors import ConfigError
 from medseg.losses import MaskedDiceCELoss
-from medseg.networks import build
 from medseg.train.augment import build_augmentation
 from medseg.train.config import StageConfig, TrainConfig
 from medseg.train.data import EpochSampler, Sample, SampleDataset, load_samples
+from medseg.train.spec import build_network
+from medseg.train.targets import to_masks, to_targets
 
 WARM_UP = 0.03
 """Share of a stage over which the learning rate rises to its value."""
@@ -70,7 +71,9 @@ def fit(
     Continues from ``checkpoint`` where it exists, and writes it after each epoch.
     """
     fabric = Fabric(
-        accelerator=config.accelerator, devices=config.devices, precision=config.precision
+        accelerator=config.accelerator,
+        devices=config.devices,
+        precision=config.precision,
     )
     if config.devices > 1:
         fabric.launch()
@@ -87,7 +90,9 @@ def fit(
             for epoch in epochs:
                 sampler.epoch = epoch
                 log = _epoch(config, fabric, state, loader, number, epoch, first)
-                if (epoch - first + 1) % config.validate_every == 0 or epoch == epochs[-1]:
+                if (epoch - first + 1) % config.validate_every == 0 or epoch == epochs[
+                    -1
+                ]:
                     log.dice.update(validate(fabric, state.average, unseen, config))
                 state.logs.append(log)
                 report(log, config.epochs)
@@ -97,17 +102,14 @@ def fit(
                 if number in state.stopped:
                     break
         first += stage.epochs
-    return cast(nn.Module, state.average.module), state.logs
+    return cast("nn.Module", state.average.module), state.logs
 
 
 def _start(config: TrainConfig, fabric: Fabric) -> State:
-    arguments = {
-        "in_channels": 1,
-        "out_channels": len(config.labels.names),
-        **config.network.arguments,
-    }
-    network = build(config.network.name, arguments).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
+    network = build_network(config).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), weight_decay=config.weight_decay
+    )
     # The average lives on the device too, but outside the wrapped network.
     average = AveragedModel(
         network,
@@ -122,7 +124,9 @@ def _start(config: TrainConfig, fabric: Fabric) -> State:
 def _loader(
     config: TrainConfig, fabric: Fabric, stage: StageConfig, samples: list[Sample]
 ) -> tuple[Any, EpochSampler]:
-    chain = build_augmentation(config.augmentation, stage.size)
+    chain = build_augmentation(
+        config.augmentation.scaled(stage.augmentation), stage.size
+    )
     sampler = EpochSampler(len(samples), config.seed)
     loader = DataLoader(
         SampleDataset(samples, chain, config.seed),
@@ -145,9 +149,7 @@ def _epoch(
     first: int,
 ) -> EpochLog:
     stage, start = config.stage[number], time.monotonic()
-    criterion = MaskedDiceCELoss(
-        config.loss.cross_entropy, config.loss.dice, config.loss.squared
-    )
+    criterion = _criterion(config)
     state.network.train()
     total, rate = 0.0, 0.0
     for step, (image, truth, annotated) in enumerate(loader):
@@ -156,7 +158,8 @@ def _epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         image = image.contiguous(memory_format=torch.channels_last)
-        loss: Tensor = criterion(state.network(image), truth, annotated)
+        target, known = to_targets(truth, annotated, config.labels.kind)
+        loss: Tensor = criterion(state.network(image), target, known)
         if not torch.isfinite(loss):
             raise ConfigError(
                 "training",
@@ -171,6 +174,20 @@ def _epoch(
         total += loss.item()
     seconds = time.monotonic() - start
     return EpochLog(epoch, number, total / len(loader), rate, seconds)
+
+
+def _criterion(config: TrainConfig) -> MaskedDiceCELoss:
+    loss = config.loss
+    kind: Literal["exclusive", "overlapping"] = (
+        "exclusive" if config.labels.kind == "exclusive" else "overlapping"
+    )
+    return MaskedDiceCELoss(
+        loss.cross_entropy,
+        loss.dice,
+        loss.squared,
+        kind=kind,
+        class_weights=loss.class_weights or None,
+    )
 
 
 def learning_rate(peak: float, done: float) -> float:
@@ -190,7 +207,7 @@ def validate(
     for image, truth, annotated in _batches(samples):
         with fabric.autocast():
             logits = network(fabric.to_device(image))
-        found = (logits.float() > 0).cpu()
+        found = to_masks(logits.float(), config.labels.kind).cpu()
         both = (found & truth).sum((2, 3))
         sizes = found.sum((2, 3)) + truth.sum((2, 3))
         dice = torch.where(sizes > 0, 2 * both / sizes.clamp(min=1), 1.0)
@@ -201,7 +218,9 @@ def validate(
     return {name: sum(v) / len(v) for name, v in scores.items() if v}
 
 
-def _batches(samples: list[Sample], size: int = 8) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _batches(
+    samples: list[Sample], size: int = 8
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     data = SampleDataset(samples, None, 0)
     for i in range(0, len(samples), size):
         rows = [data[0, k] for k in range(i, min(i + size, len(samples)))]

@@ -1,0 +1,102 @@
+"""JSRT chest films with the SCR masks (lungs, heart, clavicles).
+
+Shiraishi et al. 2000, AJR 174:71-74 (films); van Ginneken et al. 2006, Medical
+Image Analysis 10:19-40 (masks). Research and education only, no redistribution.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from medseg.datasets.case import STRUCTURES, Case
+from medseg.datasets.folders import checked, existing, need_folders
+from medseg.errors import FileError
+
+SPACING = (0.175, 0.175)  # mm, at 2048 x 2048
+SPACING_1024 = (0.35, 0.35)  # mm
+FOLDS = ("fold1", "fold2")
+FILM_FOLDERS = ("All247images", "Nodule154images", "NonNodule93images")
+
+
+def cases(folder: str | Path) -> list[Case]:
+    """Return the films of ``folder``, sorted by id; layouts as they are offered.
+
+    Prepared: ``images/*.png`` and ``masks/<structure>/*.png`` at 1024 x 1024, with
+    an optional ``splits.json`` of id to ``"train"`` or ``"val"``.
+
+    Public: ``All247images/*.IMG`` (2048 x 2048) beside the unpacked SCR archive,
+    ``scratch/fold1|fold2/masks/<left lung|...>/*.gif`` (1024 x 1024). The films may
+    also lie in ``Nodule154images/`` and ``NonNodule93images/``. ``split`` is the
+    fold's name.
+
+    Raises:
+        FileError: If a sub folder is missing or there is no film.
+    """
+    folder = Path(folder)
+    if (folder / "scratch").is_dir():
+        return checked(_public(folder), folder)
+    need_folders(folder, "images", "masks")
+    return checked(prepared(folder), folder)
+
+
+def prepared(
+    folder: Path, spacing: tuple[float, float] | None = SPACING_1024
+) -> list[Case]:
+    """Return the films of ``images/`` and ``masks/<structure>/``, unchecked."""
+    splits = _splits(folder / "splits.json")
+    return [
+        Case(
+            id=image.stem,
+            image=image,
+            truth=existing({s: folder / "masks" / s / image.name for s in STRUCTURES}),
+            annotated=STRUCTURES,
+            group=image.stem,
+            split=splits.get(image.stem),
+            spacing=spacing,
+        )
+        for image in sorted((folder / "images").glob("*.png"))
+    ]
+
+
+def _splits(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise FileError(path, f"is not JSON of id to split: {error}") from error
+
+
+def _public(folder: Path) -> list[Case]:
+    need_folders(folder, *(f"scratch/{fold}/masks" for fold in FOLDS))
+    films = [p for name in FILM_FOLDERS for p in (folder / name).glob("*.IMG")]
+    if not films:
+        raise FileError(
+            folder,
+            f"has scratch/ but no film (*.IMG) in {', '.join(FILM_FOLDERS)}",
+            f"Unpack the films into {FILM_FOLDERS[0]}/",
+        )
+    return [_public_case(folder, p) for p in sorted(films, key=lambda p: p.stem)]
+
+
+def _public_case(folder: Path, film: Path) -> Case:
+    truth: dict[str, Path] = {}
+    split = None
+    for fold in FOLDS:
+        masks = folder / "scratch" / fold / "masks"
+        # SCR writes the names with a space: "left lung".
+        found = existing(
+            {s: masks / s.replace("_", " ") / f"{film.stem}.gif" for s in STRUCTURES}
+        )
+        if found:
+            truth, split = found, fold
+    return Case(
+        id=film.stem,
+        image=film,
+        truth=truth,
+        annotated=STRUCTURES,
+        group=film.stem,
+        split=split,
+        spacing=SPACING,
+    )

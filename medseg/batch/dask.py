@@ -1,0 +1,135 @@
+"""A run on a Dask cluster: one file, one task, one small dictionary back.
+
+Every worker process loads the models once and needs to see the same paths as the
+caller. What a worker that dies was doing is done again elsewhere; a file that kills
+several workers fails alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.batch.journal import Entry
+from medseg.batch.plan import Item
+from medseg.batch.work import (
+    BatchOptions,
+    Case,
+    Job,
+    StagedPredictor,
+    failure,
+    process,
+    warnings_kept,
+)
+from medseg.errors import ConfigError, DiskError, FileError
+
+if TYPE_CHECKING:
+    from medseg.batch.run import Run
+
+Factory = Callable[..., StagedPredictor]
+
+# A worker may run several tasks at once; its one network takes them in turn.
+_turn = threading.Lock()
+
+
+def make_executor(
+    address: str, factory: Factory, arguments: Mapping[str, Any]
+) -> Callable[[Run, Sequence[Item]], None]:
+    """Return what ``run_plan`` takes as ``execute``.
+
+    Args:
+        address: Of the Dask scheduler.
+        factory: An importable function that loads the predictor in a worker.
+        arguments: Of the factory; strings, numbers and tuples.
+
+    Raises:
+        ConfigError: If distributed is not installed or nothing answers.
+    """
+    client = connect(address)
+    key = tuple(sorted(arguments.items()))
+
+    def execute(run: Run, todo: Sequence[Item]) -> None:
+        from distributed import as_completed
+
+        futures = {}
+        for item in todo:
+            future = client.submit(
+                task, item, run.plan.out, factory, key, run.job.options, pure=False
+            )
+            futures[future] = item
+        finished = as_completed(list(futures))
+        try:
+            for future in finished:
+                run.record(_entry(future, futures.pop(future), run))
+        finally:
+            client.cancel(list(futures))
+            client.close()
+
+    return execute
+
+
+def connect(address: str) -> Any:
+    """Return a client of the scheduler at ``address``.
+
+    Raises:
+        ConfigError: If distributed is not installed or nothing answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ConfigError(
+            "dask", "the package distributed is not installed", "Install medseg[dask]"
+        ) from error
+    try:
+        return Client(address, timeout=10)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ConfigError(
+            "dask", f"no scheduler answers at {address}", "Start dask scheduler there"
+        ) from error
+
+
+def task(
+    item: Item,
+    out: Path,
+    factory: Factory,
+    key: tuple[tuple[str, Any], ...],
+    options: BatchOptions,
+) -> dict[str, Any]:
+    """Do one file in a worker; return its journal entry as plain data.
+
+    Raises:
+        DiskError: If the worker cannot write.
+    """
+    with _turn:
+        predictor = _loaded(factory, key)
+    with warnings_kept():
+        return process(item, Job.of(out, predictor, options), _turn).to_json()
+
+
+@lru_cache(maxsize=1)
+def _loaded(factory: Factory, key: tuple[tuple[str, Any], ...]) -> StagedPredictor:
+    return factory(**dict(key))
+
+
+def _entry(future: Any, item: Item, run: Run) -> Entry:
+    """Return the entry of a finished task, however it ended.
+
+    Raises:
+        DiskError: If the disk is full, which ends the run.
+    """
+    error = future.exception()
+    if isinstance(error, DiskError):
+        run.record(failure(Case(item), error, run.job))
+        raise error
+    if error is not None:
+        text = " ".join(f"{type(error).__name__} {error}".split())[:300]
+        lost = FileError(item.source, f"its task was lost: {text}", "Run again")
+        return failure(Case(item), lost, run.job)
+    entry = Entry.from_json(future.result())
+    if entry is None:
+        lost = FileError(item.source, "its task gave no journal entry", "Run again")
+        return failure(Case(item), lost, run.job)
+    return entry

@@ -1,0 +1,245 @@
+"""A folder of predictions against a folder of truths."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.batch.masks import MaskFiles, find_masks, read_masks
+from medseg.errors import ConfigError, FileError, MedsegError
+from medseg.io import atomic
+from medseg.labels import LabelSet
+from medseg.measure import measure, to_csv
+from medseg.metrics import aggregate
+from medseg.metrics.cases import (
+    TOLERANCES,
+    Score,
+    available,
+    common_geometry,
+    evaluate_pair,
+    missing_score,
+    structure_mask,
+)
+from medseg.metrics.evaluation import Evaluation, Problem
+from medseg.segmentation import Segmentation
+
+_CHEST = {"right_lung", "left_lung", "heart"}
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How a folder is scored.
+
+    Args:
+        structures: Names of structures or unions (``"lungs"``); by default those
+            of the truth that the predictions have.
+        labels: Of files that do not say what their values mean.
+        tolerances: For NSD, in mm (px where there is no spacing).
+        spacing: ``(y, x)`` in mm, where neither mask states one.
+        groups: Patient of each case name; by default each case is a patient.
+        draws: Bootstrap resamples.
+        seed: Of the bootstrap.
+    """
+
+    structures: tuple[str, ...] | None = None
+    labels: LabelSet | None = None
+    tolerances: tuple[float, ...] = TOLERANCES
+    spacing: tuple[float, ...] | None = None
+    groups: Mapping[str, str] | None = None
+    draws: int = aggregate.DRAWS
+    seed: int = aggregate.SEED
+
+
+@dataclass(frozen=True)
+class _CaseResult:
+    scores: list[Score]
+    ratios: tuple[float, float]
+    error: MedsegError | None
+
+
+def evaluate_folder(
+    pred: Path, truth: Path, options: EvaluateOptions | None = None
+) -> Evaluation:
+    """Score every case of ``truth`` by the prediction of the same name.
+
+    Both folders may have any layout of `medseg.batch.masks`. A structure that a
+    case's truth does not have was not annotated and is skipped; a prediction that
+    is missing, unreadable or on another grid counts as failed, and its scores are
+    the failure values.
+
+    Args:
+        pred: Folder of predictions.
+        truth: Folder of truths.
+        options: What is scored and how.
+
+    Raises:
+        ConfigError: If a folder has no masks, no case or structure is in both, or
+            every case ends in an error (then that of the first).
+        FileError: If a truth cannot be read.
+    """
+    options = options or EvaluateOptions()
+    truths, preds = find_masks(truth, options.labels), find_masks(pred, options.labels)
+    shared = set(truths) & set(preds)
+    if not shared:
+        raise ConfigError(
+            "evaluate",
+            f"no case of {truth} ({next(iter(truths))}, ...) has a prediction "
+            f"in {pred} ({next(iter(preds))}, ...)",
+            "Give both the same relative names",
+        )
+    offered = _offered(preds, options)
+    results = {
+        name: _score_case(files, preds.get(name), offered, options)
+        for name, files in truths.items()
+    }
+    first = results[min(shared)].error
+    if first is not None and all(results[name].error for name in shared):
+        raise first
+    scores = [s for r in results.values() for s in r.scores]
+    if not scores:
+        raise ConfigError(
+            "structures",
+            f"the predictions have {', '.join(offered)}, the truth none of them",
+            "Name structures that both have",
+        )
+    return Evaluation(
+        scores=tuple(scores),
+        summaries=tuple(
+            aggregate.summarise(
+                scores, groups=options.groups, draws=options.draws, seed=options.seed
+            )
+        ),
+        ctr=_ctr_agreement(results),
+        problems=tuple(
+            Problem(name, str(r.error)) for name, r in results.items() if r.error
+        ),
+        unmatched=tuple(sorted(set(preds) - set(truths))),
+        draws=options.draws,
+        seed=options.seed,
+    )
+
+
+def _offered(
+    preds: Mapping[str, MaskFiles], options: EvaluateOptions
+) -> tuple[str, ...]:
+    """Return the structures that the predictions have as a whole.
+
+    A file that lacks one of them has missed it. Of files with all structures in
+    one, the first that can be read speaks for all.
+
+    Raises:
+        ConfigError: If an asked-for structure is not among them.
+    """
+    names: dict[str, None] = {}
+    for files in preds.values():
+        names |= dict.fromkeys(files.parts)
+    for files in preds.values():
+        if files.whole is None:
+            continue
+        try:
+            names |= dict.fromkeys(read_masks(files, options.labels).labels.names)
+            break
+        except FileError:
+            continue  # scored as failed, and named, when its turn comes
+    wanted = options.structures or ()
+    unknown = set(wanted) - set(available(names, wanted))
+    if unknown and names:
+        raise ConfigError(
+            "structures",
+            f"no prediction has {', '.join(sorted(unknown))}",
+            f"Choose from {', '.join(names)}",
+        )
+    return tuple(names)
+
+
+def _score_case(
+    truth: MaskFiles,
+    pred: MaskFiles | None,
+    offered: tuple[str, ...],
+    options: EvaluateOptions,
+) -> _CaseResult:
+    """Score one case; whatever is wrong with its prediction becomes its error."""
+    true = read_masks(truth, options.labels)
+    wanted = options.structures or true.labels.names
+    chosen = available(offered, available(true.labels.names, wanted))
+    try:
+        if pred is None:
+            raise FileError(truth.name, "has no prediction", "Predict it")
+        seg = read_masks(pred, options.labels)
+        found = available(seg.labels.names, chosen)
+        scores = _scores(seg, true, found, options, truth.name)
+        error: MedsegError | None = None
+    except (FileError, ConfigError) as problem:
+        seg, found, scores, error = None, (), [], problem
+    for structure in chosen:
+        if structure not in found:
+            scores.append(_missing(true, structure, options, truth.name))
+    scores.sort(key=lambda s: chosen.index(s.structure))
+    return _CaseResult(scores, (_ratio(seg), _ratio(true)), error)
+
+
+def _scores(
+    pred: Segmentation,
+    truth: Segmentation,
+    structures: tuple[str, ...],
+    options: EvaluateOptions,
+    case: str,
+) -> list[Score]:
+    common_geometry(pred, truth)
+    if not structures:
+        return []
+    return evaluate_pair(
+        pred,
+        truth,
+        structures=structures,
+        tolerances=options.tolerances,
+        spacing=options.spacing,
+        case=case,
+    )
+
+
+def _missing(
+    truth: Segmentation, structure: str, options: EvaluateOptions, case: str
+) -> Score:
+    return missing_score(
+        structure_mask(truth, structure),
+        # Against itself: takes the stated spacing where the truth has none.
+        common_geometry(truth, truth, options.spacing),
+        structure=structure,
+        tolerances=options.tolerances,
+        case=case,
+    )
+
+
+def _ratio(seg: Segmentation | None) -> float:
+    if seg is None or seg.geometry.ndim != 2 or not set(seg.labels.names) >= _CHEST:
+        return math.nan
+    return measure(seg).ctr
+
+
+def _ctr_agreement(results: Mapping[str, _CaseResult]) -> aggregate.Agreement | None:
+    pred, truth = zip(*(r.ratios for r in results.values()), strict=True)
+    found = aggregate.agreement(pred, truth)
+    return found if found.n or found.n_failed else None
+
+
+def write_evaluation(evaluation: Evaluation, path: Path) -> Path:
+    """Write an evaluation, atomically: ``.json`` all of it, ``.csv`` a row a case.
+
+    Raises:
+        ConfigError: If the suffix is another one.
+        DiskError: If the file cannot be written.
+    """
+    if path.suffix == ".json":
+        text = json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n"
+    elif path.suffix == ".csv":
+        rows = evaluation.case_rows()
+        text = to_csv(rows, list(dict.fromkeys(k for row in rows for k in row)))
+    else:
+        raise ConfigError(path, "is neither .json nor .csv", "Use one of these")
+    with atomic.replace_file(path) as part:
+        part.write_bytes(text.encode("utf-8", "surrogateescape"))
+    return path

@@ -1,0 +1,162 @@
+"""Find and read the masks of a folder, in any layout that medseg or a data set uses.
+
+* ``DIR/a/b.tif``: one file a case, all structures in it;
+* ``DIR/a/b/right_lung.png``: a folder a case (what ``--split-labels`` writes);
+* ``DIR/[masks/]right_lung/a/b.png``: a folder a structure (JSRT, Wingspan).
+
+The case is ``a/b`` each time: the relative path without the suffix.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+
+import numpy as np
+
+from medseg.errors import ConfigError, FileError
+from medseg.io import IMAGE_SUFFIXES, is_image_name, read_image, read_segmentation
+from medseg.labels import Label, LabelSet, chest_labels
+from medseg.metrics.cases import UNIONS
+from medseg.segmentation import Segmentation
+
+_GREY = "#9aa0a6"
+# Maps that `medseg predict` writes beside the masks.
+_MAPS = ("_probabilities", "_uncertainty")
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """The file or files that hold the mask of one case.
+
+    Args:
+        name: Relative path without suffix, with ``/``.
+        whole: The file with all structures, if there is one.
+        parts: Else the file of each structure.
+    """
+
+    name: str
+    whole: Path | None = None
+    parts: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
+
+
+def known_structures(labels: LabelSet | None = None) -> tuple[str, ...]:
+    """Return the names that mark a file or folder as one structure's."""
+    return ((labels or chest_labels()).names) + tuple(UNIONS)
+
+
+def find_masks(folder: Path, labels: LabelSet | None = None) -> dict[str, MaskFiles]:
+    """Return the cases below a folder by name, sorted.
+
+    Args:
+        folder: Searched with its sub-folders; links to folders are not followed.
+            If it has a sub-folder ``masks``, only that is searched.
+        labels: Their names mark the files of one structure; by default the chest's.
+
+    Raises:
+        ConfigError: If there is no such folder, it holds no mask, or two files
+            stand for one case.
+    """
+    root = folder / "masks" if (folder / "masks").is_dir() else folder
+    if not root.is_dir():
+        raise ConfigError(folder, "is not a folder", "Give a folder of masks")
+    names = known_structures(labels)
+    wholes: dict[str, Path] = {}
+    parts: dict[str, dict[str, Path]] = {}
+    for path in _files(root):
+        case, structure = split_name(path.relative_to(root), names)
+        taken = wholes if structure is None else parts.setdefault(case, {})
+        key = case if structure is None else structure
+        if key in taken or (case in wholes and case in parts):
+            raise ConfigError(path, f"is a second mask of case {case}", "Remove one")
+        taken[key] = path
+    if not wholes and not parts:
+        raise ConfigError(folder, "holds no mask", "Give a folder of masks")
+    found = {c: MaskFiles(c, whole=p) for c, p in wholes.items()}
+    for case, files in parts.items():
+        ordered = {name: files[name] for name in names if name in files}
+        found[case] = MaskFiles(case, parts=ordered)
+    return dict(sorted(found.items()))
+
+
+def _files(root: Path) -> Iterable[Path]:
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and is_image_name(name):
+                path = Path(folder, name)
+                if not stem(name).endswith(_MAPS) and path.is_file():
+                    yield path
+
+
+def stem(name: str) -> str:
+    """Return a file name without its image suffix (``a.nii.gz`` gives ``a``)."""
+    fitting = [s for s in IMAGE_SUFFIXES if name.lower().endswith(s)]
+    longest = max(map(len, fitting), default=0)
+    return name[: len(name) - longest]
+
+
+def split_name(relative: Path, names: Sequence[str]) -> tuple[str, str | None]:
+    """Return the case of a relative path, and the structure if it holds one only."""
+    *folders, name = relative.parts
+    own = stem(name)
+    if own in names and folders:
+        return str(PurePosixPath(*folders)), own
+    for position, part in enumerate(folders):
+        if part in names:
+            rest = folders[:position] + folders[position + 1 :]
+            return str(PurePosixPath(*rest, own)), part
+    return str(PurePosixPath(*folders, own)), None
+
+
+def read_masks(files: MaskFiles, labels: LabelSet | None = None) -> Segmentation:
+    """Read the mask of a case.
+
+    In the file of one structure a pixel is on where it is above half of the
+    file's largest value, so that 0/1, 0/255 and grey-edged masks read alike.
+
+    Raises:
+        FileError: If a file cannot be read, has several channels where one
+            structure was expected, or lies on another grid than the others.
+    """
+    if files.whole is not None:
+        return read_segmentation(files.whole, labels)
+    images = {name: read_image(path) for name, path in files.parts.items()}
+    first = next(iter(images.values()))
+    for name, image in images.items():
+        if len(image.pixels) != 1:
+            raise FileError(
+                files.parts[name],
+                f"has {len(image.pixels)} channels",
+                "The mask of one structure has one",
+            )
+        same = image.spatial_shape == first.spatial_shape
+        if not same or not image.geometry.matches(first.geometry):
+            raise FileError(
+                files.parts[name],
+                f"has shape {image.spatial_shape} and spacing "
+                f"{image.geometry.spacing}, another structure of the case "
+                f"{first.spatial_shape} and {first.geometry.spacing}",
+                "Draw all structures on the image's grid",
+            )
+    on = [i.pixels[0] > i.pixels[0].max() / 2 for i in images.values()]
+    return Segmentation(
+        np.stack(on).astype(np.uint8), labels_named(images, labels), first.geometry
+    )
+
+
+def labels_named(names: Iterable[str], labels: LabelSet | None = None) -> LabelSet:
+    """Return overlapping labels of these names, with the colours of ``labels``."""
+    colours = {x.name: x.colour for x in labels or chest_labels()}
+    return LabelSet(
+        tuple(
+            Label(i, name, colours.get(name, _GREY)) for i, name in enumerate(names, 1)
+        ),
+        "overlapping",
+    )

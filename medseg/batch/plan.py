@@ -1,0 +1,303 @@
+"""Which file gives which mask: decided for all files before any work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from medseg.batch.scan import Found, Identity, inspect, scan
+from medseg.errors import DiskError, PlanError
+from medseg.io import is_image_name
+from medseg.labels import LabelSet
+
+OutputFormat = Literal["same", "nii.gz", "tif", "png", "dcm-seg"]
+FORMATS: tuple[str, ...] = ("same", "nii.gz", "tif", "png", "dcm-seg")
+
+# Suffix of the input -> suffix of the mask, longest first.
+_SAME = (
+    (".nii.gz", ".nii.gz"),
+    (".nii", ".nii.gz"),
+    (".nrrd", ".nrrd"),
+    (".nhdr", ".nrrd"),
+    (".mha", ".mha"),
+    (".mhd", ".mha"),
+    (".tiff", ".tif"),
+    (".tif", ".tif"),
+    (".png", ".png"),
+    (".jpeg", ".png"),
+    (".jpg", ".png"),
+    (".dicom", ".nii.gz"),
+    (".dcm", ".nii.gz"),
+    (".ima", ".nii.gz"),
+)
+_LONGEST_NAME = 255
+# Masks compress to a few per cent of the film; measured 1 to 3 % for chest films.
+_MASK_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Item:
+    """One case and where its results go.
+
+    Args:
+        source: A file, or a folder with one DICOM series.
+        name: Path of the source below its input folder: its name in every table.
+        target: Path of the mask below the output folder, as given to the writer.
+        outputs: Every file that it will write, below the output folder.
+        size: Bytes of the source.
+        mtime_ns: Time of the source's last change.
+        series: True for a DICOM series.
+        problem: Why it fails without being opened; else empty.
+    """
+
+    source: Path
+    name: str
+    target: str
+    outputs: tuple[str, ...]
+    size: int
+    mtime_ns: int
+    series: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cases of a run in the order of their names, and the output folder."""
+
+    items: tuple[Item, ...]
+    out: Path
+    ignored: int = 0
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes to read."""
+        return sum(item.size for item in self.items)
+
+
+def make_plan(
+    inputs: Sequence[Path | str],
+    out: Path | str,
+    labels: LabelSet,
+    *,
+    format: OutputFormat = "same",
+    split_labels: bool = False,
+    maps: Sequence[str] = (),
+) -> Plan:
+    """Plan a run over files and folders; writes nothing.
+
+    A folder's files keep their path below it, a single file its bare name.
+
+    Args:
+        inputs: Files and folders; a folder with a DICOM series is one case.
+        out: The output folder; it need not exist, and is never scanned.
+        labels: Of the model: decides which formats can hold the mask.
+        format: Of the masks.
+        split_labels: One mask file a label, in a folder named after the input.
+        maps: Further outputs, ``"probabilities"`` and ``"uncertainty"``.
+
+    Raises:
+        PlanError: If an input is missing or holds no image, two inputs map to one
+            output, an output is an input, or the format cannot hold the labels.
+        DiskError: If the results will not fit the disk.
+    """
+    out = Path(out)
+    _check_out(out, format, labels, split_labels)
+    found, ignored = _find(inputs, out)
+    namer = _Namer(labels, format, split_labels, tuple(maps))
+    items = tuple(namer.item(case) for case in found)
+    if not items:
+        raise PlanError(
+            ", ".join(str(path) for path in inputs) or "inputs",
+            f"no image found, {ignored} other files ignored",
+            "Give image files, or folders that hold some",
+        )
+    _check_collisions(items, fold=_folds_case(out))
+    _check_inputs_stay(items, found, out)
+    plan = Plan(items, out, ignored)
+    _check_space(plan, len(labels) if "probabilities" in maps else 0)
+    return plan
+
+
+def _check_out(out: Path, format: str, labels: LabelSet, split: bool) -> None:
+    if format not in FORMATS:
+        raise PlanError("format", f"is {format!r}", f"Choose from {', '.join(FORMATS)}")
+    if out.exists() and not out.is_dir():
+        raise PlanError(out, "is a file, not a folder", "Give an output folder")
+    if not out.exists() and is_image_name(out.name):
+        raise PlanError(out, "looks like an image file", "Give an output folder")
+    if format == "png" and labels.kind == "overlapping" and not split:
+        raise PlanError(
+            "format",
+            f"png holds one channel, the labels are {len(labels)} overlapping ones",
+            "Add --split-labels, or choose tif or nii.gz",
+        )
+    if format == "dcm-seg" and split:
+        raise PlanError(
+            "split_labels",
+            "a DICOM-SEG file holds all labels",
+            "Leave out --split-labels, or choose another format",
+        )
+
+
+def _find(inputs: Sequence[Path | str], out: Path) -> tuple[list[Found], int]:
+    """Return every case of all inputs in the order of their names, and the junk."""
+    skip = _identity(out)
+    cases: dict[tuple[str, str], Found] = {}
+    ignored = 0
+    for given in map(Path, inputs):
+        if not os.path.lexists(given):
+            raise PlanError(given, "no such file or folder", "Check the path")
+        if given.is_dir():
+            if skip is not None and _identity(given) == skip:
+                raise PlanError(
+                    given, "is also the output folder", "Give another output folder"
+                )
+            result = scan(given, skip)
+            ignored += result.ignored
+            found: Iterable[Found] = result.cases
+        else:
+            found = [inspect(given, given.name)]
+        for case in found:
+            cases.setdefault((case.name, os.path.realpath(case.path)), case)
+    return [cases[key] for key in sorted(cases)], ignored
+
+
+def _identity(path: Path | str) -> Identity | None:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
+@dataclass(frozen=True)
+class _Namer:
+    """Names the outputs of a case from its relative path alone."""
+
+    labels: LabelSet
+    format: str
+    split: bool
+    maps: tuple[str, ...]
+
+    def item(self, case: Found) -> Item:
+        stem, suffix = self._split(case)
+        target = stem + suffix
+        masks = (
+            tuple(f"{stem}/{name}{suffix}" for name in self.labels.names)
+            if self.split
+            else (target,)
+        )
+        outputs = masks + tuple(map_name(target, kind) for kind in self.maps)
+        problem = case.problem
+        longest = max(
+            len(os.fsencode(part)) for path in outputs for part in path.split("/")
+        )
+        if not problem and longest > _LONGEST_NAME:
+            problem = f"its output name has {longest} bytes, the limit is {_LONGEST_NAME}"
+        return Item(
+            case.path,
+            case.name,
+            target,
+            outputs,
+            case.size,
+            case.mtime_ns,
+            case.series,
+            problem,
+        )
+
+    def _split(self, case: Found) -> tuple[str, str]:
+        """Return the output's stem and suffix."""
+        stem, suffix = case.name, ".nii.gz"
+        if not case.series:
+            for known, same in _SAME:
+                if case.name.lower().endswith(known):
+                    stem, suffix = case.name[: -len(known)], same
+                    break
+        if self.format != "same":
+            suffix = ".dcm" if self.format == "dcm-seg" else f".{self.format}"
+        elif suffix == ".png" and self.labels.kind == "overlapping" and not self.split:
+            suffix = ".tif"  # a PNG holds no channel axis
+        return stem, suffix
+
+
+def map_name(target: str, kind: str) -> str:
+    """Return the file name of a probability or uncertainty map beside ``target``."""
+    for suffix in (".nii.gz", ".nrrd", ".mha", ".tif", ".png", ".dcm"):
+        if target.endswith(suffix):
+            volume = suffix in (".nii.gz", ".nrrd", ".mha", ".dcm")
+            return f"{target[: -len(suffix)]}_{kind}{'.nii.gz' if volume else '.tif'}"
+    raise PlanError(target, "has no mask suffix")
+
+
+def _folds_case(out: Path) -> bool:
+    """Return whether the output's disk takes ``A`` and ``a`` for one name."""
+    folder = out.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    while folder.name and folder.name.swapcase() == folder.name:
+        folder = folder.parent
+    if not folder.name:
+        return sys.platform in ("win32", "darwin")
+    here = _identity(folder)
+    return here == _identity(folder.with_name(folder.name.swapcase()))
+
+
+def _check_collisions(items: Sequence[Item], fold: bool) -> None:
+    owner: dict[str, Item] = {}
+    folders: dict[str, Item] = {}
+    for item in items:
+        for output in item.outputs:
+            key = output.casefold() if fold else output
+            if key in owner:
+                _refuse_twins(owner[key], item, output)
+            owner[key] = item
+            for parent in PurePosixPath(key).parents[:-1] if "/" in key else ():
+                folders.setdefault(str(parent), item)
+    for key in folders.keys() & owner.keys():
+        _refuse_twins(owner[key], folders[key], key)
+
+
+def _refuse_twins(first: Item, second: Item, output: str) -> None:
+    raise PlanError(
+        second.source,
+        f"maps to the output {output}, and so does {first.source}",
+        "Rename one, or run them into two output folders",
+    )
+
+
+def _check_inputs_stay(items: Sequence[Item], found: list[Found], out: Path) -> None:
+    """Refuse a run that would write over one of its inputs, by file identity."""
+    if not out.is_dir():
+        return
+    sources = {identity: case.path for case in found for identity in case.identities}
+    for item in items:
+        for output in item.outputs:
+            identity = _identity(os.path.join(out, output))
+            if identity in sources:
+                raise PlanError(
+                    out / output,
+                    f"this output is the input {sources[identity]}",
+                    "Give another output folder",
+                )
+
+
+def _check_space(plan: Plan, channels: int) -> None:
+    """Refuse a run whose results, by a rough estimate, do not fit."""
+    # A compressed film grows about fourfold in memory; probabilities are float32.
+    share = _MASK_SHARE + 4 * channels
+    wanted = int(plan.input_bytes * share) + 4096 * len(plan.items)
+    folder = plan.out.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
+        raise DiskError(
+            plan.out,
+            f"the results need about {wanted / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
+            "Free space, or choose a folder on another disk",
+        )

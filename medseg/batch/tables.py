@@ -1,0 +1,68 @@
+"""What lies beside the masks: the tables and the record of what ran."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medseg.batch.journal import Entry
+from medseg.batch.plan import Plan
+from medseg.io.atomic import replace_file
+from medseg.measure import COLUMNS
+
+RUN_NAME = "medseg-run.json"
+FAILURES_NAME = "failures.csv"
+MEASUREMENTS_NAME = "measurements.csv"
+
+
+def entries_of(plan: Plan, entries: Mapping[str, Entry]) -> Iterator[Entry]:
+    """Yield the plan's entries in its order; a case not reached has none."""
+    for item in plan.items:
+        entry = entries.get(item.name)
+        if entry is not None:
+            yield entry
+
+
+def write_failures(path: Path, entries: Iterable[Entry]) -> Path:
+    """Write ``name,error`` of every failed case."""
+    rows = ((e.name, e.error) for e in entries if e.status == "failed")
+    return write_csv(path, ("name", "error"), rows)
+
+
+def write_measurements(path: Path, entries: Iterable[Entry]) -> Path:
+    """Write one row a case, failed ones with their message."""
+
+    def row(entry: Entry) -> list[object]:
+        texts = {
+            **entry.measures,
+            "name": entry.name,
+            "status": entry.status,
+            "message": entry.error or "; ".join(entry.warnings),
+        }
+        return [texts.get(column) for column in COLUMNS]  # None is left empty
+
+    return write_csv(path, COLUMNS, map(row, entries))
+
+
+def write_run(path: Path, facts: Mapping[str, Any]) -> Path:
+    """Write what ran; no dates and times, so that equal runs give equal bytes."""
+    with replace_file(path) as part:
+        part.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    return path
+
+
+def write_csv(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]
+) -> Path:
+    """Write a table atomically; a file name of odd bytes keeps them."""
+    with (
+        replace_file(path) as part,
+        part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path

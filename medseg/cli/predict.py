@@ -1,0 +1,190 @@
+"""``medseg predict``: the plan, the run, its progress and its last line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from medseg.cli.display import Display, cancellable, say
+from medseg.errors import ExitCode
+
+if TYPE_CHECKING:
+    from medseg.batch.plan import Plan
+    from medseg.batch.run import Summary
+    from medseg.batch.work import BatchOptions
+
+Inputs = Annotated[
+    list[Path], typer.Argument(metavar="IN...", help="Images, folders, DICOM series.")
+]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Output folder.")]
+ModelNames = Annotated[
+    list[str],
+    typer.Option(
+        "--model", metavar="NAME_OR_DIR", help="Shipped name or folder; more: ensemble."
+    ),
+]
+EngineName = Annotated[
+    Literal["auto", "torch", "openvino"], typer.Option(help="What runs the network.")
+]
+DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where.")]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=64,
+        help="Reader threads, and as many writer threads, beside the one that runs "
+        "the network; 0: one file after the other in one thread.",
+    ),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Run on this Dask cluster, a task a file."),
+]
+Format = Annotated[
+    Literal["same", "nii.gz", "tif", "png", "dcm-seg"],
+    typer.Option("--format", help="Of the masks; same: that of the image."),
+]
+
+
+def predict(
+    inputs: Inputs,
+    out: Out,
+    model: ModelNames,
+    engine: EngineName = "auto",
+    device: DeviceName = "auto",
+    workers: Workers = 2,
+    dask: Dask = None,
+    format: Format = "same",
+    split_labels: Annotated[
+        bool, typer.Option("--split-labels", help="One mask file a structure.")
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write probability maps.")
+    ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also write uncertainty maps.")
+    ] = False,
+    test_time_augmentation: Annotated[
+        bool, typer.Option("--test-time-augmentation", help="Average over flips.")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write report.html.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Do every file again.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check finished masks by their hash.")
+    ] = False,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Read files in child processes.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads of the network.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="Accept only weights with this hash.")
+    ] = None,
+) -> None:
+    """Segment images; resumes by itself where an earlier run ended.
+
+    Exit codes: 0 all done, 1 some files failed, 2 nothing written, 3 another run
+    holds OUT, 4 disk full, 130 cancelled.
+    """
+    from medseg.batch.work import BatchOptions
+
+    options = BatchOptions(
+        format=format,
+        split_labels=split_labels,
+        probabilities=probabilities,
+        uncertainty=uncertainty,
+        report=report,
+        overwrite=overwrite,
+        verify=verify,
+        workers=workers,
+        isolate=isolate,
+    )
+    arguments = {
+        "models": tuple(model),
+        "engine": engine,
+        "device": device,
+        "test_time_augmentation": test_time_augmentation,
+        "threads": threads,
+        "sha256": sha256,
+    }
+    display = Display()
+    try:
+        with cancellable(display):
+            code = segment(inputs, out, options, arguments, dask, display)
+    except KeyboardInterrupt:  # before the first file
+        say(display.counts())
+        code = ExitCode.CANCELLED
+    raise typer.Exit(code)
+
+
+def segment(
+    inputs: list[Path],
+    out: Path,
+    options: BatchOptions,
+    arguments: dict[str, Any],
+    dask: str | None,
+    display: Display,
+) -> ExitCode:
+    """Plan, load, run; the plan comes first because it can fail without loading."""
+    from medseg.batch.load import load_labels, load_predictor
+    from medseg.batch.plan import make_plan
+    from medseg.batch.run import run_plan
+
+    plan = make_plan(
+        inputs,
+        out,
+        load_labels(arguments["models"]),
+        format=options.format,
+        split_labels=options.split_labels,
+        maps=options.maps,
+    )
+    predictor = load_predictor(**arguments)
+    say(_size(plan))
+    execute = None
+    if dask is not None:
+        from medseg.batch.dask import make_executor
+
+        execute = make_executor(dask, load_predictor, arguments)
+    start = time.monotonic()
+    with display:
+        summary = run_plan(plan, predictor, options, display.show, execute)
+    _close(summary, time.monotonic() - start)
+    return summary.exit_code
+
+
+def _size(plan: Plan) -> str:
+    ignored = f", {plan.ignored} other files ignored" if plan.ignored else ""
+    return f"{len(plan.items)} images, {plan.input_bytes / 1e6:.1f} MB{ignored}"
+
+
+def _close(summary: Summary, seconds: float) -> None:
+    """Print where the time went, and last the counts."""
+    if summary.error is not None:
+        say(str(summary.error))
+    stages = ", ".join(f"{name} {t:.1f} s" for name, t in summary.seconds.items())
+    if stages:
+        rate = (summary.done + summary.failed) / max(seconds, 1e-9)
+        say(
+            f"{seconds:.1f} s, {rate:.2f} images/s; over all threads: {stages}"
+            f"{_peak_memory()}"
+        )
+    say(str(summary))
+
+
+def _peak_memory() -> str:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    scale = 1 if sys.platform == "darwin" else 1024
+    return f"; peak memory {peak * scale / 1e6:.0f} MB"

@@ -1,0 +1,89 @@
+"""How large a file may be, checked from its header before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.errors import ConfigError, FileError
+
+# Deflate cannot expand by more than 1032; a declared size beyond this is a lie.
+DEFLATE_RATIO = 1100
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what a file may declare.
+
+    Args:
+        max_pixels: Most pixels (voxels times channels) of one image.
+        max_bytes: Most bytes that they take once read.
+        max_header: Most bytes of a text or side header.
+
+    Raises:
+        ConfigError: If a bound is below 1.
+    """
+
+    max_pixels: int = 2**30
+    max_bytes: int = 2**32
+    max_header: int = 2**20
+
+    def __post_init__(self) -> None:
+        for field in ("max_pixels", "max_bytes", "max_header"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"limits.{field}", f"is {getattr(self, field)}")
+
+    def check(self, path: Path, shape: Sequence[int], itemsize: int) -> int:
+        """Return the bytes that ``shape`` takes.
+
+        Raises:
+            FileError: If a dimension is below 1 or the size is over a limit.
+        """
+        text = " x ".join(map(str, shape))
+        if any(n < 1 for n in shape):
+            raise FileError(path, f"declares a zero or negative dimension ({text})")
+        pixels = math.prod(shape)
+        for size, field, unit in (
+            (pixels, "max_pixels", "pixels"),
+            (pixels * itemsize, "max_bytes", "bytes"),
+        ):
+            limit = getattr(self, field)
+            if size > limit:
+                raise FileError(
+                    path,
+                    f"declares a size of {text}, {size} {unit}, over the limit of {limit}",
+                    f"Raise Limits.{field} if the file is genuine",
+                )
+        return pixels * itemsize
+
+
+def check_deflate(path: Path, wanted: int, present: int) -> None:
+    """Refuse a declared size that the compressed bytes present cannot hold.
+
+    Raises:
+        FileError: If ``wanted`` is more than 1100 times ``present``.
+    """
+    if wanted > present * DEFLATE_RATIO:
+        raise FileError(
+            path,
+            f"declares {wanted} bytes of pixels but holds {present} bytes, which "
+            f"deflate cannot expand beyond {present * DEFLATE_RATIO}: truncated, or "
+            "it lies about its size",
+            "Get the file again from its source",
+        )
+
+
+def check_present(path: Path, wanted: int, present: int) -> None:
+    """Refuse pixel data shorter than the header declares.
+
+    Raises:
+        FileError: If fewer bytes are present than wanted.
+    """
+    if present < wanted:
+        raise FileError(
+            path,
+            f"truncated: {wanted} bytes of pixels wanted, {max(present, 0)} present",
+            "Get the file again from its source",
+        )

@@ -1,0 +1,187 @@
+"""Read masks back, of ours and of others."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import FileError, ImageWarning, printable
+from medseg.io.limits import Limits
+from medseg.io.read import opened
+from medseg.io.sniff import HEAD, content_of
+from medseg.labels import LabelSet
+from medseg.segmentation import Segmentation
+
+
+def read_segmentation(
+    path: str | os.PathLike[str],
+    labels: LabelSet | None = None,
+    *,
+    limits: Limits | None = None,
+) -> Segmentation:
+    """Read a mask file, a DICOM-SEG, or a folder of one PNG a label.
+
+    Args:
+        path: What :func:`write_segmentation` was given or returned, or a mask of
+            another program.
+        labels: What its values or channels mean; needed where the file does not say.
+            A mask of one label may use any value but 0 for it.
+        limits: What the file may declare.
+
+    Raises:
+        FileError: If the file is refused, states no labels, holds values that the
+            labels do not name, or no whole numbers.
+    """
+    path, limits = Path(path), limits or Limits()
+    folder = path.with_name(path.name.removesuffix(".png"))
+    if folder.is_dir() and (folder == path or not path.exists()):
+        return _read_split(folder, labels, limits)
+    if _is_dicom(path):
+        from medseg.io.dicomseg import read_dicomseg
+
+        return read_dicomseg(path, labels, limits)
+    with opened(path, limits) as file:
+        stored = file.block.labels if file.block else None
+        pixels, late = file.load(True)
+        notes = (*file.notes, *late)
+    for note in notes:
+        warnings.warn(f"{printable(path)}: {note}", ImageWarning, stacklevel=2)
+    chosen = labels or stored
+    if chosen is None:
+        raise FileError(path, "states no label names", "Give labels=")
+    pixels = _whole_numbers(path, pixels)
+    if stored is not None and labels is not None:
+        pixels = _by_name(pixels, stored, labels)
+    return Segmentation(fit(path, pixels, chosen), chosen, file.geometry)
+
+
+def _is_dicom(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return content_of(stream.read(HEAD)) == "dicom"
+
+
+def _whole_numbers(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return labels as integers: many programs store masks as floats."""
+    if pixels.dtype.kind == "b":
+        return pixels.view(np.uint8)
+    if pixels.dtype.kind == "f":
+        if not np.isfinite(pixels).all() or not (pixels == np.rint(pixels)).all():
+            raise FileError(path, "holds values that are not whole numbers: not a mask")
+        if np.abs(pixels).max(initial=0) >= 2**53:
+            raise FileError(path, "holds labels too large to be exact")
+        pixels = pixels.astype(np.int64)
+    if pixels.dtype.kind == "i" and pixels.min(initial=0) < 0:
+        raise FileError(path, f"holds the negative label {int(pixels.min())}")
+    if pixels.dtype.itemsize == 8:
+        largest = int(pixels.max(initial=0))
+        pixels = pixels.astype(np.min_scalar_type(largest))
+    return pixels
+
+
+def _by_name(pixels: NDArray[Any], stored: LabelSet, labels: LabelSet) -> NDArray[Any]:
+    """Return the channels in the caller's order, where the file names them."""
+    overlapping = stored.kind == labels.kind == "overlapping"
+    if not overlapping or not set(labels.names) <= set(stored.names):
+        return pixels
+    if len(pixels) != len(stored):
+        return pixels
+    return pixels[[stored.index(name) for name in labels.names]]
+
+
+def fit(path: Path, pixels: NDArray[Any], labels: LabelSet) -> NDArray[Any]:
+    """Return ``(C, [Z,] Y, X)`` integers in the form that ``labels.kind`` asks for.
+
+    Raises:
+        FileError: If they cannot be those labels.
+    """
+    if len(pixels) == 1 and len(labels) == 1 and labels.kind != "instances":
+        value = np.uint8(1) if labels.kind == "overlapping" else labels.labels[0].value
+        on = np.where(pixels > 0, value, 0).astype(np.min_scalar_type(value))
+        return on if labels.kind == "overlapping" else on[0]
+    if labels.kind == "overlapping":
+        if len(pixels) == len(labels):
+            return (pixels > 0).view(np.uint8)
+        if len(pixels) == 1:
+            _check_values(path, pixels, labels)
+            return np.concatenate([pixels == x.value for x in labels]).view(np.uint8)
+    if len(pixels) != 1:
+        raise FileError(
+            path,
+            f"holds {len(pixels)} channels, {labels.kind} labels "
+            f"({len(labels)} of them) do not fit",
+            "Give the labels that the mask was written with",
+        )
+    if labels.kind == "exclusive":
+        _check_values(path, pixels, labels)
+    return pixels[0]
+
+
+def _check_values(path: Path, pixels: NDArray[Any], labels: LabelSet) -> None:
+    largest = int(pixels.max(initial=0))
+    if largest < 2**16:
+        present = np.flatnonzero(np.bincount(pixels.ravel(), minlength=1))
+    else:
+        present = np.unique(pixels)
+    unknown = sorted(set(present.tolist()) - {0} - {x.value for x in labels})
+    if unknown:
+        raise FileError(
+            path,
+            f"holds {len(unknown)} values without a label ({str(unknown[:5])[1:-1]})",
+            "Give labels= that name every value",
+        )
+
+
+def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmentation:
+    """Read ``<label>.png`` files of one folder as overlapping or exclusive labels."""
+    names = sorted(p.name for p in folder.glob("*.png") if not p.name.startswith("."))
+    if labels is not None:
+        missing = [n for n in labels.names if f"{n}.png" not in names]
+        if missing:
+            raise FileError(folder, f"has no {missing[0]}.png", "Give fewer labels")
+        names = [f"{n}.png" for n in labels.names]
+    if not names:
+        raise FileError(folder, "holds no PNG masks", "Give a mask file")
+    masks, found, geometry = [], [], None
+    for name in names:
+        with opened(folder / name, limits) as file:
+            stored = file.block.labels if file.block else None
+            pixels, _ = file.load(True)
+        if geometry is not None and file.geometry != geometry:
+            raise FileError(folder / name, "has another geometry than its neighbours")
+        if masks and pixels.shape != masks[0].shape:
+            raise FileError(
+                folder / name,
+                f"has size {pixels.shape[1:]}, its neighbours {masks[0].shape[1:]}",
+            )
+        if labels is None and stored is None:
+            raise FileError(folder / name, "states no label name", "Give labels=")
+        masks.append(_whole_numbers(folder / name, pixels))
+        found.append(stored)
+        geometry = file.geometry
+    if labels is None:
+        kind = found[0].kind
+        together = sorted((s.labels[0] for s in found), key=lambda x: x.value)
+        masks = [m for _, m in sorted(zip(found, masks, strict=True), key=lambda p: p[0].labels[0].value)]
+        labels = LabelSet(tuple(together), kind)
+    channels = np.concatenate([m[:1] for m in masks]) > 0
+    return Segmentation(_merge(folder, channels, labels), labels, geometry)
+
+
+def _merge(folder: Path, channels: NDArray[np.bool_], labels: LabelSet) -> NDArray[Any]:
+    if labels.kind == "overlapping":
+        return channels.view(np.uint8)
+    if labels.kind == "instances":
+        raise FileError(folder, "split PNGs cannot hold instances", "Write .tif")
+    if (channels.sum(axis=0, dtype=np.uint16) > 1).any():
+        raise FileError(folder, "masks overlap, the labels are exclusive")
+    mask = np.zeros(channels.shape[1:], np.min_scalar_type(max(x.value for x in labels)))
+    for on, label in zip(channels, labels, strict=True):
+        mask[on] = label.value
+    return mask

@@ -1,0 +1,123 @@
+"""Read an image or a mask: by content and name, checked, with warnings as warnings."""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import FileError, ImageWarning, printable
+from medseg.image import Image
+from medseg.io.dicom import open_dicom
+from medseg.io.limits import Limits
+from medseg.io.metaimage import open_metaimage
+from medseg.io.nifti import open_nifti
+from medseg.io.nrrd import open_nrrd
+from medseg.io.raster import open_jpeg, open_png
+from medseg.io.series import open_series
+from medseg.io.sniff import HEAD, Format, decide
+from medseg.io.source import Opened, Source, parsing
+from medseg.io.tiff import open_tiff
+
+_OPENERS: dict[Format, Callable[[Source], Opened]] = {
+    "dicom": open_dicom,
+    "nifti": open_nifti,
+    "nrrd": open_nrrd,
+    "metaimage": open_metaimage,
+    "tiff": open_tiff,
+    "png": open_png,
+    "jpeg": open_jpeg,
+}
+
+
+@contextmanager
+def opened(
+    path: Path,
+    limits: Limits,
+    header_only: bool = False,
+    name: str | None = None,
+) -> Iterator[Opened]:
+    """Yield the checked header of a file or series; its pixels load inside.
+
+    Args:
+        path: A file, or a folder with one DICOM series.
+        limits: What the file may declare.
+        header_only: Whether no pixels will be loaded.
+        name: The name whose suffix counts, by default that of ``path``.
+
+    Raises:
+        FileError: If it cannot be opened, or its header is refused.
+    """
+    with ExitStack() as stack:
+        yield _open(path, limits, header_only, name, stack)
+
+
+def _open(
+    path: Path, limits: Limits, header_only: bool, name: str | None, stack: ExitStack
+) -> Opened:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return open_series(path, limits, stack, header_only)
+        if not stat.S_ISREG(mode):  # opening a FIFO would wait for ever
+            raise FileError(path, "not a regular file")
+        stream = stack.enter_context(path.open("rb"))
+        size = os.fstat(stream.fileno()).st_size
+        head = stream.read(HEAD)
+    except OSError as error:
+        raise FileError(
+            path, f"cannot be opened: {error.strerror}", "Check the path and its rights"
+        ) from error
+    kind = decide(path, head, size, name)
+    source = Source(path, stream, size, limits, header_only)
+    with parsing(source, kind, quote=kind != "dicom"):
+        return _OPENERS[kind](source)
+
+
+def read_image(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Image:
+    """Read a medical image file, or a folder with one DICOM series.
+
+    High is always bright: MONOCHROME1 and WhiteIsZero are inverted. DICOM and NIfTI
+    rescaling is applied. Integers stay integers where exact, else float32. World
+    axes are LPS in array order.
+
+    Args:
+        path: ``.dcm .nii .nii.gz .nrrd .mha .tif .png .jpg`` and their kin.
+        limits: What the file may declare, by default 2^30 pixels and 4 GiB.
+
+    Returns:
+        Pixels ``(C, [Z,] Y, X)`` in a new array; ``meta`` has ``format``,
+        ``modality``, ``photometric``, ``bits`` and ``source`` (the file's name).
+
+    Raises:
+        FileError: If the file is refused; the message gives the cause.
+    """
+    path = Path(path)
+    with opened(path, limits or Limits()) as file:
+        pixels, late = file.load(False)
+        notes = [*file.notes, *late, *_value_notes(pixels)]
+    for note in notes:
+        warnings.warn(f"{printable(path)}: {note}", ImageWarning, stacklevel=2)
+    meta = {
+        "format": file.format,
+        "modality": "",
+        "photometric": "",
+        "bits": pixels.dtype.itemsize * 8,
+        **file.meta,
+        "source": path.name,
+    }
+    return Image(pixels, file.geometry, meta)
+
+
+def _value_notes(pixels: NDArray[Any]) -> list[str]:
+    if pixels.dtype.kind != "f":
+        return []
+    count = int(np.isnan(pixels).sum())
+    return [f"{count} of {pixels.size} pixels are NaN"] if count else []

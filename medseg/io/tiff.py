@@ -1,0 +1,280 @@
+"""TIFF: our own walk of the directories, then tifffile page by page.
+
+Series, OME and ImageJ readers of tifffile are never used: they follow metadata out
+of the file. Of that metadata only the axes and the voxel size are looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.io.block import Block
+from medseg.io.limits import DEFLATE_RATIO, check_deflate, check_present
+from medseg.io.source import Opened, Source, parsing
+from medseg.io.tiff_metadata import Layout, describe, read_layout
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
+
+_MAX_PAGES = 2**16
+_PHOTOMETRIC = {0: "WhiteIsZero", 1: "BlackIsZero", 2: "RGB", 3: "palette", 6: "YCbCr"}
+_DEFLATES = {8, 32946, 50013, 5, 32773}  # deflate, LZW, PackBits: bounded expansion
+
+
+def open_tiff(source: Source) -> Opened:
+    """Check the directories of a TIFF; pages of one size become one array.
+
+    Pages are the z axis, or what the axes of medseg, tifffile, ImageJ or OME metadata
+    say. WhiteIsZero is inverted so that high means bright, as in DICOM.
+
+    Raises:
+        FileError: If a directory, an offset or a size is wrong or too large.
+    """
+    pages = _pages(source)
+    first = pages[0]
+    dtype, samples = _check_kind(source, first)
+    for number, page in enumerate(pages):
+        _check_page(source, page, first, number)
+    layout = read_layout(source, first, len(pages))
+    colour = first.photometric in (2, 3, 6)
+    channels = (3 if colour else samples) * layout.channels
+    shape = (channels, *layout.depth, first.imagelength, first.imagewidth)
+    source.limits.check(source.path, shape, dtype.itemsize)
+    if all(p.compression in _DEFLATES for p in pages):
+        wanted = math.prod(shape) * int(first.bitspersample) // 8
+        if first.photometric == 3:
+            wanted //= 3
+        check_deflate(source.path, wanted, source.size)
+    return Opened(
+        "tiff",
+        shape,
+        dtype,
+        layout.geometry,
+        lambda mask: (_load(source, pages, layout, mask), ()),
+        {
+            "photometric": _PHOTOMETRIC[int(first.photometric)],
+            "bits": int(first.bitspersample),
+        },
+        layout.notes,
+        layout.block,
+    )
+
+
+def _pages(source: Source) -> list[TiffPage]:
+    count = len(_directories(source))
+    import tifffile
+
+    # Without a handler its complaints would go to stderr.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    with parsing(source, "TIFF"):
+        source.stream.seek(0)
+        file = tifffile.TiffFile(source.stream, name=source.path.name, is_ome=False)
+        pages = [file.pages[i] for i in range(count)]
+        if len(file.pages) != count:
+            raise ValueError(f"{len(file.pages)} pages in {count} directories")
+    return pages  # type: ignore[return-value]
+
+
+def _directories(source: Source) -> list[int]:
+    """Return the offset of each directory, following the chain once."""
+    head = source.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = head[2:4] in (b"+\0", b"\0+")
+    if len(head) < (16 if big else 8):
+        raise source.fail(f"truncated: a TIFF header, {len(head)} bytes present")
+    word, entry, start = ("Q", 20, 8) if big else ("I", 12, 4)
+    count_code = "Q" if big else "H"
+    width = struct.calcsize(order + word)
+    (offset,) = struct.unpack(order + word, head[start : start + width])
+    seen: list[int] = []
+    while offset:
+        if offset in seen[-64:] or len(seen) >= _MAX_PAGES:
+            raise source.fail(
+                f"its TIFF directories form a loop (directory {len(seen) + 1} at "
+                f"byte {offset})"
+            )
+        seen.append(offset)
+        length = struct.calcsize(order + count_code)
+        raw = source.read(length, offset) if offset < source.size else b""
+        if len(raw) < length:
+            raise source.fail(
+                f"truncated: TIFF directory {len(seen)} is at byte {offset}, past the "
+                f"end at {source.size}"
+            )
+        (entries,) = struct.unpack(order + count_code, raw)
+        link = offset + length + entries * entry
+        raw = source.read(width, link) if link < source.size else b""
+        if len(raw) < width:
+            raise source.fail(
+                f"truncated: TIFF directory {len(seen)} declares {entries} entries, "
+                f"past the end at {source.size}"
+            )
+        (offset,) = struct.unpack(order + word, raw)
+    if not seen:
+        raise source.fail("no TIFF directory: the file holds no image")
+    return seen
+
+
+def _check_kind(source: Source, page: TiffPage) -> tuple[np.dtype[Any], int]:
+    """Return dtype and samples of a page that we can read."""
+    bits = page.bitspersample
+    samples = int(page.samplesperpixel)
+    if not isinstance(bits, int) or not 1 <= bits <= 64 or page.dtype is None:
+        raise source.fail(f"cannot read TIFF samples of {bits} bits")
+    dtype = np.dtype(page.dtype)
+    if dtype.kind not in "biuf":
+        raise source.fail(f"complex pixels ({dtype}) are not read")
+    if page.photometric not in _PHOTOMETRIC:
+        raise source.fail(
+            f"TIFF colour space {int(page.photometric)} is not read",
+            "Save it as grey or RGB",
+        )
+    if not 1 <= samples <= 64:
+        raise source.fail(f"declares {samples} samples per pixel, the limit is 64")
+    if page.photometric == 3 and (samples != 1 or page.colormap is None):
+        raise source.fail("a palette TIFF without its palette")
+    if page.imagedepth > 1:
+        raise source.fail("a TIFF with volumes inside a page is not read")
+    return dtype.newbyteorder("="), samples
+
+
+def _check_page(source: Source, page: TiffPage, first: TiffPage, number: int) -> None:
+    size = (page.imagelength, page.imagewidth)
+    expected = (first.imagelength, first.imagewidth)
+    for name, here, there in (
+        ("size", size, expected),
+        ("pixel type", page.dtype, first.dtype),
+        ("number of samples", page.samplesperpixel, first.samplesperpixel),
+        ("colour space", page.photometric, first.photometric),
+    ):
+        if here != there:
+            raise source.fail(
+                f"pages of different {name}: page 1 has {there}, page {number + 1} {here}",
+                "Save one file for each",
+            )
+    shape = (int(page.samplesperpixel), *size)
+    itemsize = np.dtype(page.dtype).itemsize
+    wanted = source.limits.check(source.path, shape, itemsize)
+    segment = (page.tilelength, page.tilewidth) if page.is_tiled else size
+    tile = (int(page.samplesperpixel), *segment)
+    if page.is_tiled and math.prod(tile) * itemsize > 4 * wanted + 2**24:
+        raise source.fail(f"declares tiles of {segment} for an image of {size}")
+    _check_segments(source, page, number, wanted)
+
+
+def _check_segments(source: Source, page: TiffPage, number: int, wanted: int) -> None:
+    offsets, counts = page.dataoffsets, page.databytecounts
+    if not counts or len(offsets) != len(counts) or 0 in counts or 0 in offsets:
+        raise source.fail(
+            f"page {number + 1} has pixel segments of 0 bytes ({len(counts)} segments)"
+        )
+    end = max(o + n for o, n in zip(offsets, counts, strict=True))
+    if end > source.size:
+        raise source.fail(
+            f"truncated: page {number + 1} has pixels up to byte {end} wanted, "
+            f"{source.size} present",
+            "Get the file again from its source",
+        )
+    if page.compression == 1:
+        packed = wanted // np.dtype(page.dtype).itemsize * int(page.bitspersample) // 8
+        check_present(source.path, packed, sum(counts))
+    elif page.compression in _DEFLATES and wanted > sum(counts) * DEFLATE_RATIO * 8:
+        check_deflate(source.path, wanted, sum(counts))
+
+
+def _load(
+    source: Source, pages: list[TiffPage], layout: Layout, mask: bool
+) -> NDArray[Any]:
+    """Return ``(C, [Z,] Y, X)``."""
+    with parsing(source, "TIFF"):
+        stack = _stack(pages, mask)
+    # (P, S, Y, X) -> (C, [Z,] S, Y, X) -> (C, S, [Z,] Y, X)
+    stack = layout.arrange(stack)
+    samples = np.moveaxis(stack, -3, 1)
+    pixels = samples.reshape(-1, *samples.shape[2:])
+    grey_colour = pages[0].photometric in (2, 3, 6) and len(pixels) == 3
+    if grey_colour and all((pixels[0] == c).all() for c in pixels[1:]):
+        pixels = pixels[:1]
+    return np.ascontiguousarray(pixels)
+
+
+def _stack(pages: list[TiffPage], mask: bool) -> NDArray[Any]:
+    """Return all pages as ``(P, S, Y, X)``."""
+    first = pages[0]
+    plain = first.samplesperpixel == 1 and first.photometric == 1
+    if not plain or first.dtype is None:
+        return np.stack([_page_samples(page, mask) for page in pages])
+    size = (first.imagelength, first.imagewidth)
+    # Decoded in place: a stack of masks is not copied again.
+    stack = np.empty((len(pages), 1, *size), np.dtype(first.dtype).newbyteorder("="))
+    for page, plane in zip(pages, stack, strict=True):
+        page.asarray(out=plane[0].reshape(page.shape), maxworkers=1)
+    return stack
+
+
+def _page_samples(page: TiffPage, mask: bool) -> NDArray[Any]:
+    """Return one page as ``(S, Y, X)``."""
+    pixels = page.asarray(maxworkers=1)
+    pixels = pixels.reshape(_full_shape(page))
+    if page.planarconfig != 2:
+        pixels = np.moveaxis(pixels, -1, 0)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    if page.photometric in (2, 6):
+        return pixels[:3]
+    if page.photometric == 3 and not mask:
+        return (page.colormap[:, pixels[0]] >> 8).astype(np.uint8)
+    if page.photometric == 0 and not mask:
+        return _white_is_zero(pixels, int(page.bitspersample))
+    return pixels
+
+
+def _full_shape(page: TiffPage) -> tuple[int, ...]:
+    size, samples = (page.imagelength, page.imagewidth), int(page.samplesperpixel)
+    return (samples, *size) if page.planarconfig == 2 else (*size, samples)
+
+
+def _white_is_zero(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
+    if pixels.dtype.kind == "b":
+        return ~pixels
+    if pixels.dtype.kind == "u":
+        return (2**bits - 1 - pixels).astype(pixels.dtype)
+    return -1 - pixels if pixels.dtype.kind == "i" else -pixels
+
+
+def write_tiff(
+    stream: BinaryIO, path: Path, pixels: NDArray[Any], axes: str, block: Block
+) -> None:
+    """Write ``pixels``, a page for each leading index, in the order of ``axes``.
+
+    Masks of 8 bits are packed as runs (PackBits), all else is deflated: both are
+    lossless, quick, and read by every program.
+    """
+    import tifffile
+
+    if pixels.dtype == np.uint8:
+        packing: dict[str, Any] = {"compression": "packbits"}
+    else:
+        packing = {"compression": "zlib", "compressionargs": {"level": 1}}
+    resolution: dict[str, Any] = {}
+    if block.geometry.unit == "mm":
+        y, x = block.geometry.spacing[-2:]
+        resolution = {"resolution": (10 / x, 10 / y), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(
+        stream,
+        pixels,
+        photometric="minisblack",
+        planarconfig=None,
+        metadata=None,
+        description=describe(pixels.shape, axes, block),
+        software="medseg",
+        maxworkers=1,
+        **packing,
+        **resolution,
+    )

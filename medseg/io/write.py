@@ -1,0 +1,232 @@
+"""Write masks and images: whole or not at all, and read back before they count."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import FileError
+from medseg.geometry import Geometry
+from medseg.image import Image
+from medseg.io.atomic import replace_file
+from medseg.io.block import Block
+from medseg.io.limits import Limits
+from medseg.io.metaimage import write_metaimage
+from medseg.io.nifti import write_nifti
+from medseg.io.nrrd import write_nrrd
+from medseg.io.raster import png_bytes
+from medseg.io.read import opened
+from medseg.io.sniff import SUFFIXES, suffix_of
+from medseg.io.tiff import write_tiff
+from medseg.labels import LabelSet
+from medseg.segmentation import Segmentation
+
+# What we wrote ourselves may be as large as the memory that held it.
+_UNLIMITED = Limits(2**60, 2**60)
+_Written = Literal["nifti", "nrrd", "metaimage", "tiff", "png"]
+_UNSIGNED = (np.uint8, np.uint16, np.uint32)
+# Unsigned 32-bit NIfTI is refused by some programs; int32 holds enough.
+_LABEL_TYPES: dict[str, tuple[type, ...]] = {
+    "nifti": (np.uint8, np.uint16, np.int32),
+    "nrrd": _UNSIGNED,
+    "metaimage": _UNSIGNED,
+    "tiff": _UNSIGNED,
+    "png": (np.uint8, np.uint16),
+}
+_Encode = Callable[[BinaryIO, Path, NDArray[Any], Geometry, Block], None]
+
+
+def _encode_png(
+    stream: BinaryIO, path: Path, pixels: NDArray[Any], geometry: Geometry, block: Block
+) -> None:
+    stream.write(png_bytes(path, pixels, geometry, block))
+
+
+def _encode_tiff(
+    stream: BinaryIO, path: Path, pixels: NDArray[Any], geometry: Geometry, block: Block
+) -> None:
+    axes = "C" * (pixels.ndim - geometry.ndim) + "ZYX"[-geometry.ndim :]
+    write_tiff(stream, path, pixels, axes, block)
+
+
+_ENCODERS: dict[str, _Encode] = {
+    "nifti": write_nifti,
+    "nrrd": write_nrrd,
+    "metaimage": write_metaimage,
+    "tiff": _encode_tiff,
+    "png": _encode_png,
+}
+
+
+def write_segmentation(
+    seg: Segmentation,
+    path: str | os.PathLike[str],
+    *,
+    split_labels: bool = False,
+    source: str | os.PathLike[str] | None = None,
+) -> tuple[Path, ...]:
+    """Write a mask in the format of the suffix; equal masks give equal bytes.
+
+    Exclusive labels and instances become one integer map in the smallest type that
+    holds the largest label. Overlapping labels become a channel each. Names,
+    colours, spacing and orientation go along.
+
+    Args:
+        seg: The mask.
+        path: ``.nii.gz .nii .nrrd .mha .tif .png .dcm``.
+        split_labels: For ``.png``: write ``<stem>/<label>.png`` of 0 and 255.
+        source: For ``.dcm`` (DICOM-SEG): the DICOM file or series that was segmented.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileError: If the format cannot hold the mask, or reading back differs.
+        DiskError: If the disk is full or not writable.
+    """
+    path = Path(path)
+    if suffix_of(path.name) in (".dcm", ".dicom"):
+        from medseg.io.dicomseg import write_dicomseg
+
+        return (write_dicomseg(seg, path, None if source is None else Path(source)),)
+    kind = _kind(path)
+    if split_labels:
+        return _write_split(seg, path, kind)
+    overlapping = seg.labels.kind == "overlapping"
+    if kind == "png" and overlapping:
+        raise FileError(
+            path,
+            f"a PNG cannot hold {len(seg.labels)} overlapping labels",
+            "Write .tif, or split the labels into one PNG each",
+        )
+    mask = seg.mask.astype(bool).view(np.uint8) if overlapping else seg.mask
+    pixels = as_label_type(path, mask, kind)
+    _write(path, kind, pixels, seg.geometry, seg.labels)
+    return (path,)
+
+
+def as_label_type(path: Path, mask: NDArray[Any], kind: str) -> NDArray[Any]:
+    """Return ``mask`` in the smallest type of the format that holds its labels.
+
+    Raises:
+        FileError: If none does, or a label is negative; never wraps.
+    """
+    if mask.dtype == bool:
+        return mask.view(np.uint8)
+    if mask.dtype == np.uint8:
+        return mask
+    largest = int(mask.max(initial=0))
+    if mask.dtype.kind == "i" and int(mask.min(initial=0)) < 0:
+        raise FileError(path, f"label {int(mask.min())} is negative", "Number from 1")
+    for dtype in _LABEL_TYPES[kind]:
+        if largest <= np.iinfo(dtype).max:
+            return mask.astype(dtype)
+    widest = np.iinfo(_LABEL_TYPES[kind][-1]).max
+    raise FileError(
+        path,
+        f"label {largest} is too large for {kind}, which holds up to {widest}",
+        "Write .tif or .nrrd, or renumber the labels",
+    )
+
+
+def write_image(image: Image, path: str | os.PathLike[str]) -> Path:
+    """Write an image in the format of the suffix, pixels and geometry exact.
+
+    Args:
+        image: Any real pixels; PNG takes uint8 and uint16 of one plane.
+        path: ``.nii.gz .nii .nrrd .mha .tif .png``.
+
+    Raises:
+        FileError: If the format cannot hold the image, or reading back differs.
+        DiskError: If the disk is full or not writable.
+    """
+    path = Path(path)
+    kind = _kind(path)
+    pixels = image.pixels
+    if pixels.dtype.kind not in "biuf":
+        raise FileError(path, f"{pixels.dtype} pixels are not written")
+    if pixels.dtype == bool:
+        pixels = pixels.view(np.uint8)
+    elif pixels.dtype == np.float16:
+        pixels = pixels.astype(np.float32)
+    _write(path, kind, pixels, image.geometry, None)
+    return path
+
+
+def _kind(path: Path) -> str:
+    suffix = suffix_of(path.name)
+    kind = SUFFIXES.get(suffix, "")
+    if kind not in _ENCODERS or suffix in (".mhd", ".nhdr"):
+        raise FileError(
+            path,
+            f"cannot write {suffix or 'a file without a known suffix'}",
+            "Use .nii.gz .nii .nrrd .mha .tif or .png",
+        )
+    return kind
+
+
+def _write(
+    path: Path,
+    kind: str,
+    pixels: NDArray[Any],
+    geometry: Geometry,
+    labels: LabelSet | None,
+) -> None:
+    if kind == "png" and geometry.ndim == 3:
+        raise FileError(path, f"a PNG cannot hold a volume {pixels.shape}", "Write .nii.gz")
+    channels = pixels.ndim > geometry.ndim
+    if channels and len(pixels) == 1:
+        pixels, channels = pixels[0], False
+    whole = pixels if channels else pixels[None]
+    block = Block(geometry, labels)
+
+    def verify(part: Path) -> None:
+        _check_written(path, part, whole, block)
+
+    with replace_file(path, verify) as part, part.open("wb") as stream:
+        _ENCODERS[kind](stream, path, pixels, geometry, block)
+
+
+def _check_written(path: Path, part: Path, pixels: NDArray[Any], block: Block) -> None:
+    with opened(part, _UNLIMITED, name=path.name) as file:
+        back, _ = file.load(True)
+        same = (
+            back.shape == pixels.shape
+            and back.dtype == pixels.dtype
+            and np.array_equal(back, pixels, equal_nan=pixels.dtype.kind == "f")
+        )
+        if not same or not file.geometry.matches(block.geometry, 1e-3):
+            what = "geometry" if same else "pixels"
+            raise FileError(path, f"read back with other {what} than written; not kept")
+        if file.block is None or file.block.labels != block.labels:
+            raise FileError(path, "read back with other labels than written; not kept")
+
+
+def _write_split(seg: Segmentation, path: Path, kind: str) -> tuple[Path, ...]:
+    if kind != "png":
+        raise FileError(path, "split labels are written as .png", "Name it .png")
+    folder = path.with_name(path.name[: -len(".png")])
+    written = []
+    for label in seg.labels:
+        _check_name(path, label.name)
+        on = seg.structure(label.name)
+        pixels = np.where(on, np.uint8(255), np.uint8(0))
+        target = folder / f"{label.name}.png"
+        _write(target, kind, pixels, seg.geometry, LabelSet((label,), seg.labels.kind))
+        written.append(target)
+    return tuple(written)
+
+
+def _check_name(path: Path, name: str) -> None:
+    bad = set(name) & set('/\\:*?"<>|') or not name.isprintable()
+    if bad or not name.strip(". ") or len(name.encode()) > 200:
+        raise FileError(
+            path, f"label name {name!r} cannot be a file name", "Rename the label"
+        )
+
+

@@ -1,0 +1,36 @@
+"""How well a mask agrees with the truth: per case, then over cases."""
+
+from __future__ import annotations
+
+from medseg.metrics.aggregate import (
+    Agreement,
+    Interval,
+    Summary,
+    agreement,
+    bootstrap_interval,
+    summarise,
+)
+from medseg.metrics.cases import UNIONS, Score, evaluate_pair, missing_score
+from medseg.metrics.overlap import Counts, count, dice, iou, precision, sensitivity
+from medseg.metrics.surface import SurfaceDistances, surface_distances
+
+__all__ = [
+    "UNIONS",
+    "Agreement",
+    "Counts",
+    "Interval",
+    "Score",
+    "Summary",
+    "SurfaceDistances",
+    "agreement",
+    "bootstrap_interval",
+    "count",
+    "dice",
+    "evaluate_pair",
+    "iou",
+    "missing_score",
+    "precision",
+    "sensitivity",
+    "summarise",
+    "surface_distances",
+]

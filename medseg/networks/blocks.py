@@ -1,0 +1,107 @@
+"""Pieces that several networks share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from monai.networks.layers.factories import Act, Conv, Norm
+from torch import Tensor, nn
+
+from medseg.errors import ConfigError
+
+NormName = Literal["batch", "instance", "none"]
+
+
+def normalisation(norm: NormName, dims: int, channels: int) -> nn.Module:
+    """Return the normalisation layer called ``norm``.
+
+    Raises:
+        ConfigError: If there is no such layer.
+    """
+    if norm == "none":
+        return nn.Identity()
+    if norm not in ("batch", "instance"):
+        raise ConfigError("network.norm", f"is {norm!r}", "Use batch, instance or none")
+    options = {"affine": True} if norm == "instance" else {}
+    return Norm[norm, dims](channels, **options)
+
+
+def point_normalisation(norm: NormName, channels: int) -> nn.Module:
+    """Return a normalisation for maps that may be one pixel large.
+
+    Batch and instance norm cannot train on one value a channel, so this is group
+    norm over all channels, unless ``norm`` is ``"none"``.
+    """
+    return nn.Identity() if norm == "none" else nn.GroupNorm(1, channels)
+
+
+class SamePad(nn.Module):
+    """Zeros so that a convolution of odd or even ``kernel`` keeps the size.
+
+    An even kernel has one more position after the centre than before it, as in
+    Keras and PyTorch (which warns of a copy when it does this by itself).
+    """
+
+    def __init__(self, kernel: int, dims: int) -> None:
+        super().__init__()
+        self.pairs = ((kernel - 1) // 2, kernel // 2) * dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` with zeros around its spatial axes."""
+        return F.pad(x, self.pairs)
+
+
+def convolution(dims: int, inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    """Return a biased convolution of any kernel that keeps the size."""
+    conv = Conv[Conv.CONV, dims](inputs, outputs, kernel)
+    return nn.Sequential(SamePad(kernel, dims), conv)
+
+
+def conv_relu(
+    dims: int,
+    inputs: int,
+    outputs: int,
+    norm: NormName = "none",
+    *,
+    kernel: int = 3,
+    dilation: int = 1,
+    transposed: bool = False,
+) -> nn.Sequential:
+    """Return a size-keeping convolution of odd kernel, normalisation and ReLU.
+
+    The convolution has a bias only where no normalisation would remove it.
+    """
+    conv = Conv[Conv.CONVTRANS if transposed else Conv.CONV, dims](
+        inputs,
+        outputs,
+        kernel,
+        padding=dilation * (kernel // 2),
+        dilation=dilation,
+        bias=norm == "none",
+    )
+    relu = Act["relu"](inplace=True)
+    return nn.Sequential(conv, normalisation(norm, dims, outputs), relu)
+
+
+def scale_widths(widths: Sequence[int], factor: float) -> tuple[int, ...]:
+    """Return the widths times ``factor``, rounded, at least 1.
+
+    Raises:
+        ConfigError: If the factor is not above 0.
+    """
+    if not (factor > 0 and math.isfinite(factor)):
+        raise ConfigError("network.width", f"is {factor}", "Use a factor above 0")
+    return tuple(max(1, round(w * factor)) for w in widths)
+
+
+def check_dims(dims: int) -> None:
+    """Check that ``spatial_dims`` is 2 or 3.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if dims not in (2, 3):
+        raise ConfigError("network.spatial_dims", f"is {dims!r}", "Use 2 or 3")

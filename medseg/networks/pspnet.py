@@ -1,0 +1,100 @@
+"""PSPNet: averages over coarse grids tell every pixel what the whole image holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from monai.networks.layers.factories import Act, Conv, Pool
+from torch import Tensor, nn
+
+from medseg.networks.blocks import NormName, conv_relu, point_normalisation
+from medseg.networks.padding import crop_to, pad_to_multiple
+from medseg.networks.resnet import ResNetEncoder, ResNetNorm
+
+BINS = (1, 2, 3, 6)
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolate ``(N, C, [Z,] Y, X)`` linearly to spatial ``size``."""
+    mode = "bilinear" if x.ndim == 4 else "trilinear"
+    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)
+
+
+class PyramidPooling(nn.Module):
+    """Averages over 1, 2, 3 and 6 bins an axis, each seen by every pixel.
+
+    Args:
+        channels: Channels C of the map; a level has C / 4, the result 2 C.
+        dims: 2 or 3.
+        norm: Any but ``"none"`` gives group norm: one bin has no batch statistics.
+        bins: Grids of the averages.
+    """
+
+    def __init__(
+        self, channels: int, dims: int, norm: NormName, bins: Sequence[int] = BINS
+    ) -> None:
+        super().__init__()
+        level = max(1, channels // len(bins))
+        self.channels = channels + level * len(bins)
+        self.pools = nn.ModuleList(Pool[Pool.ADAPTIVEAVG, dims](b) for b in bins)
+        conv = Conv[Conv.CONV, dims]
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                conv(channels, level, 1, bias=norm == "none"),
+                point_normalisation(norm, level),
+                Act["relu"](inplace=True),
+            )
+            for _ in bins
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(N, 2 C, [Z,] Y, X)``: the map, then its levels."""
+        maps = [x]
+        for pool, level in zip(self.pools, self.levels, strict=True):
+            maps.append(resize(level(pool(x)), x.shape[2:]))
+        return torch.cat(maps, dim=1)
+
+
+class PSPNet(nn.Module):
+    """PSPNet (Zhao 2016) on ResNet-18.
+
+    Any input size: mirrored to a multiple of 32 and cropped back.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Channels of the logits.
+        width: Factor on all widths.
+        norm: ``"batch"`` or ``"instance"``; the pooled levels have group norm.
+        step: Pixels of the image a pixel of the pooled map.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        ConfigError: If an argument cannot be.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        width: float = 1.0,
+        norm: ResNetNorm = "batch",
+        step: Literal[32, 16, 8] = 8,
+        spatial_dims: int = 2,
+    ) -> None:
+        super().__init__()
+        dims = spatial_dims
+        self.encoder = ResNetEncoder(in_channels, width, norm, dims, step)
+        channels = self.encoder.widths[-1]
+        self.pyramid = PyramidPooling(channels, dims, norm)
+        self.conv = conv_relu(dims, self.pyramid.channels, channels, norm)
+        self.head = Conv[Conv.CONV, dims](channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
+        size = x.shape[2:]
+        x = pad_to_multiple(x, 32)
+        logits = self.head(self.conv(self.pyramid(self.encoder(x)[-1])))
+        return crop_to(resize(logits, x.shape[2:]), size)

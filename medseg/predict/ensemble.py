@@ -1,0 +1,131 @@
+"""The mean probability of several models and of mirrored images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medseg.engines import Engine, make_engine
+from medseg.errors import ConfigError, FileError
+from medseg.labels import LabelSet
+from medseg.model_io import Model
+from medseg.model_spec import Flip, ModelSpec
+from medseg.predict.decode import resample
+
+Array = NDArray[np.float32]
+
+
+class Ensemble:
+    """One model or several with the same labels, each on its engine.
+
+    Args:
+        models: At least one.
+        augment: Average over the flips that each model's spec names.
+        **options: As :func:`medseg.engines.make_engine`.
+
+    Raises:
+        ConfigError: If models disagree, an engine is not there, or a model names no
+            flips for the augmentation.
+    """
+
+    def __init__(self, models: Sequence[Model], augment: bool, **options: Any) -> None:
+        check_agreement([m.spec for m in models])
+        if augment and not all(m.spec.flips for m in models):
+            problem = "was asked for and a model's spec names no flips"
+            raise ConfigError("test_time_augmentation", problem, "Switch it off")
+        self.models = tuple(models)
+        self._augment = augment
+        self._threads = options.get("threads")
+        made = [make_engine(model, **options) for model in models]
+        self.engine = made[0]
+        self._engines = {made[0].device: made}
+
+    def mean(self, batches: Sequence[Array], device: str) -> Array:
+        """Return the mean probabilities ``(N, K, ...)`` on the first model's grid.
+
+        Args:
+            batches: ``(N, C, [Z,] Y, X)``, one a model.
+            device: That of the engines, or ``"cpu"`` after a GPU ran out of memory.
+
+        Raises:
+            FileError: If a number is not finite.
+        """
+        total: Array | None = None
+        engines = self._engines_on(device)
+        for model, engine, batch in zip(self.models, engines, batches, strict=True):
+            values = self._probabilities(model.spec, engine, batch)
+            if total is None:
+                total = values
+                continue
+            if values.shape != total.shape:
+                size = total.shape[2:]
+                values = np.stack([[resample(k, size) for k in one] for one in values])
+            total += values
+        assert total is not None  # check_agreement wants a model
+        if len(engines) > 1:
+            total /= len(engines)
+        bad = total.size - int(np.isfinite(total).sum())
+        if bad:
+            problem = f"the network gave {bad} values that are not finite"
+            raise FileError("image", problem, "Try --engine torch --device cpu")
+        return total
+
+    def _probabilities(self, spec: ModelSpec, engine: Engine, batch: Array) -> Array:
+        total = _activate(engine(batch), spec.labels)
+        if not self._augment:
+            return total
+        for flip in spec.flips:
+            axes = [axis + 2 for axis in flip.axes]
+            mirrored = engine(np.ascontiguousarray(np.flip(batch, axes)))
+            back = np.flip(_activate(mirrored, spec.labels), axes)
+            total += back[:, _swapped(flip, spec.labels)]
+        return np.asarray(total / np.float32(1 + len(spec.flips)))
+
+    def _engines_on(self, device: str) -> list[Engine]:
+        if device not in self._engines:
+            self._engines[device] = [
+                make_engine(m, engine="torch", device="cpu", threads=self._threads)
+                for m in self.models
+            ]
+        return self._engines[device]
+
+
+def check_agreement(specs: Sequence[ModelSpec]) -> None:
+    """Require the same labels, and image sizes that can be averaged.
+
+    Raises:
+        ConfigError: If there is no model, or two disagree.
+    """
+    if not specs:
+        raise ConfigError("model", "none was given", "Give one or more")
+    first = specs[0]
+    for spec in specs[1:]:
+        if spec.labels != first.labels:
+            problem = f"{spec.name} and {first.name} have different labels"
+            raise ConfigError("model", problem, "Average models with the same labels")
+        one, other = first.inference, spec.inference
+        windows = one.mode == "sliding_window" and one.size != other.size
+        dims = len(one.size) != len(other.size)
+        if one.mode != other.mode or dims or windows:
+            problem = f"{spec.name} and {first.name} see images at different sizes"
+            raise ConfigError("model", problem, "Average models of one kind")
+
+
+def _activate(logits: Array, labels: LabelSet) -> Array:
+    values = torch.from_numpy(logits)
+    exclusive = labels.kind == "exclusive"
+    return (values.softmax(1) if exclusive else values.sigmoid_()).numpy()
+
+
+def _swapped(flip: Flip, labels: LabelSet) -> list[int]:
+    """Return which channel of the mirrored result each channel comes from."""
+    offset = labels.output_channels - len(labels)
+    order = list(range(labels.output_channels))
+    for first, second in flip.swap:
+        a, b = labels.index(first) + offset, labels.index(second) + offset
+        order[a], order[b] = order[b], order[a]
+    return order

@@ -1,0 +1,143 @@
+"""From a configuration file to a model folder with scores and a card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from medseg.errors import ConfigError
+from medseg.io.atomic import replace_file
+from medseg.model import load_model, save_model
+from medseg.predict import Predictor
+from medseg.train.card import write_card
+from medseg.train.config import TrainConfig, load_config
+from medseg.train.curves import clock, time_left, write_logs
+from medseg.train.data import Split, find_cases
+from medseg.train.loop import EpochLog, fit
+from medseg.train.score import score_cases, score_table
+from medseg.train.spec import build_network, make_spec
+
+CHECKPOINT = "checkpoint.ckpt"
+CONFIG = "config.json"
+Say = Callable[[str], None]
+
+
+def train(
+    path: str | Path, *, resume: bool = False, say: Say = lambda line: None
+) -> Path:
+    """Train the model that the configuration file ``path`` describes.
+
+    Writes into the configuration's ``output``: a checkpoint after every epoch,
+    ``log.csv``, ``curves.png``, TensorBoard events, and at the end the model
+    folder ``model/`` with its card. A run that is resumed goes on exactly.
+
+    Args:
+        path: TOML file, see `medseg.train.config.TrainConfig`.
+        resume: Go on from the checkpoint in ``output``.
+        say: Called with a line of progress after every epoch.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        ConfigError: If the configuration cannot be used, or ``output`` holds
+            another run; before anything is loaded.
+        FileError: If a data set is not where or what it should be.
+    """
+    return train_config(load_config(Path(path)), resume=resume, say=say)
+
+
+def train_config(
+    config: TrainConfig, *, resume: bool = False, say: Say = lambda line: None
+) -> Path:
+    """Train a configuration that is already in hand; see :func:`train`."""
+    output = Path(config.output)
+    build_network(config)
+    split = find_cases(config.data)
+    claim(config, output, resume)
+    held = sum(map(len, split.held.values()))
+    say(f"{len(split.train)} cases to train on, {held} held back")
+
+    logs: list[EpochLog] = []
+
+    def report(log: EpochLog, total: int) -> None:
+        logs.append(log)
+        say(_line(log, total, config, logs))
+
+    network, history = fit(
+        config, list(split.train), split.held_cases, output / CHECKPOINT, report
+    )
+    write_logs(history, output)
+    return finish(config, split, network, history, output / "model", say)
+
+
+def claim(config: TrainConfig, output: Path, resume: bool) -> None:
+    """Make ``output`` this run's folder.
+
+    Raises:
+        ConfigError: If it holds another run, or the same one without ``resume``.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    mine = _plain(config)
+    record = output / CONFIG
+    if (output / CHECKPOINT).exists():
+        if not resume:
+            raise ConfigError(
+                "output", f"{output} holds a run", "Add --resume or choose another"
+            )
+        theirs = json.loads(record.read_text(encoding="utf-8"))
+        changed = sorted(k for k in mine if mine[k] != theirs.get(k))
+        if changed:
+            raise ConfigError(
+                changed[0],
+                f"differs from the run that {output} holds",
+                "Undo the change or choose another output",
+            )
+    with replace_file(record) as part:
+        part.write_text(json.dumps(mine, indent=1), encoding="utf-8")
+
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    """Return what decides the outcome, as JSON holds it; not where files lie."""
+    table = json.loads(json.dumps(dataclasses.asdict(config)))
+    for entry in table["data"]:
+        del entry["folder"]
+    for name in ("output", "workers", "devices", "accelerator"):
+        del table[name]
+    return dict(table)
+
+
+def _line(log: EpochLog, total: int, config: TrainConfig, logs: list[EpochLog]) -> str:
+    costs = [(s.epochs, s.size[0] * s.size[1]) for s in config.stage]
+    line = f"epoch {log.epoch + 1}/{total}  loss {log.loss:.4f}  {log.seconds:.0f} s"
+    if log.dice:
+        parts = ", ".join(f"{n} {v:.4f}" for n, v in log.dice.items())
+        line += f"  Dice {log.mean_dice:.4f} ({parts})"
+    return f"{line}  {clock(time_left(logs, costs))} left"
+
+
+def finish(
+    config: TrainConfig,
+    split: Split,
+    network: nn.Module,
+    logs: list[EpochLog],
+    folder: Path,
+    say: Say,
+) -> Path:
+    """Save the model, score it on the cases held back, and write its card."""
+    spec = make_spec(config, split, len(logs))
+    save_model(folder, spec, network)
+    predictor = Predictor(load_model(folder))
+    scores = {}
+    for name, cases in split.held.items():
+        say(f"scoring {len(cases)} cases of {name}")
+        scores[name] = score_cases(predictor, cases, config.labels.names)
+    spec = dataclasses.replace(spec, scores=score_table(scores))
+    save_model(folder, spec, network)
+    write_card(load_model(folder).spec, folder)
+    return folder

@@ -1,0 +1,104 @@
+"""What a training configuration says about the model that comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from medseg.labels import Label, LabelSet
+from medseg.model_spec import (
+    Cleaning,
+    Decoding,
+    Inference,
+    ModelSpec,
+    Network,
+    Training,
+)
+from medseg.networks import build
+from medseg.train.config import TrainConfig
+from medseg.train.data import Split
+from medseg.transforms import Step
+
+COLOUR = "#4c9be8"
+
+
+def label_set(config: TrainConfig) -> LabelSet:
+    """Return the label set of a configuration, numbered from 1."""
+    colours = config.labels.colours or (COLOUR,) * len(config.labels.names)
+    pairs = zip(config.labels.names, colours, strict=True)
+    labels = tuple(Label(k, n, c) for k, (n, c) in enumerate(pairs, start=1))
+    return LabelSet(labels, config.labels.kind)
+
+
+def network_arguments(config: TrainConfig) -> dict[str, Any]:
+    """Return the network's arguments with the channels that the labels need."""
+    channels = label_set(config).output_channels
+    return {
+        **config.network.arguments,
+        "in_channels": 1,
+        "out_channels": channels,
+    }
+
+
+def build_network(config: TrainConfig) -> nn.Module:
+    """Return the network of a configuration with random weights.
+
+    Raises:
+        ConfigError: If its name or an argument is unknown.
+    """
+    return build(config.network.name, network_arguments(config))
+
+
+def make_spec(config: TrainConfig, split: Split, epochs: int) -> ModelSpec:
+    """Return the spec of the model that ``config`` trained for ``epochs``."""
+    size = config.stage[-1].size
+    exclusive = config.labels.kind == "exclusive"
+    steps = [
+        Cleaning("keep_largest", config.keep_largest) if config.keep_largest else None,
+        Cleaning("fill_holes", config.fill_holes) if config.fill_holes else None,
+    ]
+    return ModelSpec(
+        name=config.name,
+        description=config.description,
+        licence=config.licence,
+        citation=config.citation,
+        network=Network(config.network.name, network_arguments(config)),
+        labels=label_set(config),
+        # What load_sample and SampleDataset do to a training film.
+        preprocessing=(
+            Step("Resize", {"spatial_size": list(size), "mode": "area"}),
+            Step("NormalizeIntensity"),
+        ),
+        inference=Inference("resize", size),
+        decoding=Decoding(
+            "argmax" if exclusive else "threshold",
+            steps=tuple(step for step in steps if step is not None),
+        ),
+        training=Training(
+            tuple(split.counts),
+            sum(split.counts.values()),
+            _facts(config, split, epochs),
+        ),
+    )
+
+
+def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:
+    stages = [
+        f"{s.epochs} epochs at {' x '.join(map(str, s.size))}, batch {s.batch}, "
+        f"learning rate {s.learning_rate:g}"
+        for s in config.stage
+    ]
+    return {
+        "training cases": dict(split.counts),
+        "held back": {name: len(cases) for name, cases in split.held.items()},
+        "stages": "; ".join(stages),
+        "epochs": epochs,
+        "loss": f"{config.loss.cross_entropy:g} cross-entropy + {config.loss.dice:g} "
+        f"{'squared' if config.loss.squared else 'plain'} Dice",
+        "optimiser": f"AdamW, weight decay {config.weight_decay:g}, running average "
+        f"of the weights with decay {config.average:g}",
+        "precision": config.precision,
+        "seed": config.seed,
+    }

@@ -1,0 +1,883 @@
+"""Folders of tiny films through the plan and the run, with a fake predictor."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import (
+    NUMBERED,
+    ChestPredictor,
+    NumberPredictor,
+    tree,
+    write_folder,
+    write_number,
+)
+from PIL import Image as PillowImage
+
+from medseg.batch import BatchOptions, make_plan, run_batch, run_plan
+from medseg.batch import run as run_module
+from medseg.batch import scan as scan_module
+from medseg.batch import work as work_module
+from medseg.batch.isolate import IsolatedReader
+from medseg.batch.journal import Journal
+from medseg.batch.lock import hold
+from medseg.errors import (
+    ConfigError,
+    DiskError,
+    ExitCode,
+    FileError,
+    LockedError,
+    PlanError,
+)
+from medseg.io import read_image, read_segmentation
+from medseg.labels import Label, LabelSet, chest_labels
+
+FAKES = Path(__file__).with_name("fakes.py")
+EXCLUSIVE = LabelSet((Label(1, "cell", "#ffffff"),))
+
+
+def names(folder: Path, *args: object, **options: object) -> list[str]:
+    """Return the planned targets of a folder."""
+    plan = make_plan([folder], folder.parent / "out", NUMBERED, **options)
+    return [item.target for item in plan.items]
+
+
+def dicom(path: Path, modality: str = "DX", position: float | None = None) -> Path:
+    """Write a DICOM header that is enough for the plan."""
+    import pydicom
+    from pydicom.dataset import FileDataset, FileMetaDataset
+
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    data.Modality = modality
+    if position is not None:
+        data.ImagePositionPatient = [0, 0, position]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+# The plan
+
+
+@pytest.mark.parametrize(
+    ("name", "exclusive", "overlapping"),
+    [
+        ("a.png", "a.png", "a.tif"),
+        ("a.JPG", "a.png", "a.tif"),
+        ("a.jpeg", "a.png", "a.tif"),
+        ("a.tif", "a.tif", "a.tif"),
+        ("a.tiff", "a.tif", "a.tif"),
+        ("a.nii", "a.nii.gz", "a.nii.gz"),
+        ("a.NII.GZ", "a.nii.gz", "a.nii.gz"),
+        ("a.nrrd", "a.nrrd", "a.nrrd"),
+        ("a.mha", "a.mha", "a.mha"),
+        ("a.mhd", "a.mha", "a.mha"),
+        ("a.dcm", "a.nii.gz", "a.nii.gz"),
+        ("a.b.png", "a.b.png", "a.b.tif"),
+    ],
+)
+def test_the_mask_is_named_after_the_image(
+    tmp_path: Path, name: str, exclusive: str, overlapping: str
+) -> None:
+    (tmp_path / "in" / "w").mkdir(parents=True)
+    (tmp_path / "in" / "w" / name).write_bytes(b"x")
+    for labels, wanted in ((EXCLUSIVE, exclusive), (chest_labels(), overlapping)):
+        plan = make_plan([tmp_path / "in"], tmp_path / "out", labels)
+        assert [item.target for item in plan.items] == [f"w/{wanted}"]
+        assert plan.items[0].outputs == (f"w/{wanted}",)
+        assert plan.items[0].name == f"w/{name}"
+
+
+@pytest.mark.parametrize(
+    ("format", "wanted"),
+    [("nii.gz", "a.nii.gz"), ("tif", "a.tif"), ("png", "a.png"), ("dcm-seg", "a.dcm")],
+)
+def test_a_format_names_the_mask(tmp_path: Path, format: str, wanted: str) -> None:
+    write_number(tmp_path / "in" / "a.png", 1)
+    assert names(tmp_path / "in", format=format) == [wanted]
+
+
+def test_split_labels_and_maps_are_planned_too(tmp_path: Path) -> None:
+    write_number(tmp_path / "in" / "w" / "b.png", 1)
+    item = make_plan(
+        [tmp_path / "in"],
+        tmp_path / "out",
+        chest_labels(),
+        split_labels=True,
+        maps=("probabilities",),
+    ).items[0]
+    labels = [f"w/b/{name}.png" for name in chest_labels().names]
+    assert item.outputs == (*labels, "w/b_probabilities.tif")
+
+
+def test_a_png_cannot_hold_overlapping_labels(tmp_path: Path) -> None:
+    write_number(tmp_path / "in" / "a.png", 1)
+    with pytest.raises(PlanError, match="png holds one channel"):
+        make_plan([tmp_path / "in"], tmp_path / "out", chest_labels(), format="png")
+    with pytest.raises(PlanError, match="holds all labels"):
+        names(tmp_path / "in", format="dcm-seg", split_labels=True)
+
+
+def test_junk_and_hidden_names_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_number(folder / "a.png", 1)
+    for junk in ("notes.txt", ".DS_Store", "._a.png", "Thumbs.db", "README", "DICOMDIR"):
+        (folder / junk).write_text("junk")
+    write_number(folder / ".hidden" / "b.png", 2)
+    plan = make_plan([folder], tmp_path / "out", NUMBERED)
+    assert [item.name for item in plan.items] == ["a.png"]
+    assert plan.ignored == 6
+
+
+def test_a_file_is_named_by_its_bare_name(tmp_path: Path) -> None:
+    path = write_number(tmp_path / "deep" / "down" / "a.png", 1)
+    plan = make_plan([path], tmp_path / "out", NUMBERED)
+    assert [item.target for item in plan.items] == ["a.png"]
+
+
+def test_the_same_file_twice_is_one_case(tmp_path: Path) -> None:
+    path = write_number(tmp_path / "in" / "a.png", 1)
+    plan = make_plan([path, path, tmp_path / "in"], tmp_path / "out", NUMBERED)
+    assert len(plan.items) == 1
+
+
+@pytest.mark.parametrize(
+    ("pair", "format"),
+    [
+        (("a.nii", "a.dcm"), "same"),
+        (("a.nii", "a.nii.gz"), "same"),
+        (("a.png", "a.jpg"), "same"),
+        (("a.png", "a.tif"), "tif"),
+        (("a.nii", "a.nii.gz/b.png"), "same"),
+    ],
+)
+def test_two_images_for_one_mask_are_refused(
+    tmp_path: Path, pair: tuple[str, str], format: str
+) -> None:
+    for name in pair:
+        write_number(tmp_path / "x.png", 1)
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "x.png", tmp_path / "in" / name)
+    with pytest.raises(PlanError, match="maps to the output") as caught:
+        names(tmp_path / "in", format=format)
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_folders_with_one_name_collide(tmp_path: Path) -> None:
+    inputs = [write_number(tmp_path / x / "a.png", 1).parent for x in "xy"]
+    with pytest.raises(PlanError, match="maps to the output"):
+        make_plan(inputs, tmp_path / "out", NUMBERED)
+
+
+def test_case_twins_are_refused_where_the_disk_folds_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "A.png"):
+        write_number(tmp_path / "in" / name, 1)
+    if len(os.listdir(tmp_path / "in")) == 2:
+        assert names(tmp_path / "in") == ["A.png", "a.png"]
+    monkeypatch.setattr("medseg.batch.plan._folds_case", lambda out: True)
+    if len(os.listdir(tmp_path / "in")) == 2:
+        with pytest.raises(PlanError, match="maps to the output"):
+            names(tmp_path / "in")
+
+
+def test_the_output_may_not_be_an_input(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_number(folder / "a.png", 1)
+    with pytest.raises(PlanError, match="also the output folder"):
+        make_plan([folder], folder, NUMBERED)
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(PlanError, match="also the output folder"):
+        make_plan([folder], tmp_path / "link", NUMBERED)
+    with pytest.raises(PlanError, match="is the input"):
+        make_plan([folder / "a.png"], folder, NUMBERED)
+    (tmp_path / "out").mkdir()
+    os.link(folder / "a.png", tmp_path / "out" / "a.png")
+    with pytest.raises(PlanError, match="is the input"):
+        make_plan([folder], tmp_path / "out", NUMBERED)
+
+
+def test_an_output_inside_the_input_is_not_scanned(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_number(folder / "a.png", 1)
+    write_number(folder / "out" / "b.png", 1)
+    plan = make_plan([folder], folder / "out", NUMBERED)
+    assert [item.name for item in plan.items] == ["a.png"]
+
+
+@pytest.mark.parametrize("out", ["file", "mask.png"])
+def test_the_output_is_a_folder(tmp_path: Path, out: str) -> None:
+    write_number(tmp_path / "in" / "a.png", 1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PlanError, match="Give an output folder"):
+        make_plan([tmp_path / "in"], tmp_path / out, NUMBERED)
+
+
+def test_missing_and_empty_inputs_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("")
+    with pytest.raises(PlanError, match="no such file"):
+        make_plan([tmp_path / "gone"], tmp_path / "out", NUMBERED)
+    with pytest.raises(PlanError, match="no image found, 1 other files"):
+        make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
+    with pytest.raises(PlanError, match="Choose from same"):
+        make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED, format="bmp")
+
+
+def test_a_full_disk_is_seen_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_number(tmp_path / "in" / "a.png", 1)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(
+        "medseg.batch.plan.shutil.disk_usage", lambda path: usage._replace(free=100)
+    )
+    with pytest.raises(DiskError, match="0 MB are free"):
+        make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
+
+
+def test_loops_and_odd_files_neither_hang_nor_vanish(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_number(folder / "a.png", 1)
+    write_number(folder / "b.png" / "c.png", 2)  # a folder named like a file
+    (folder / "loop").symlink_to(folder)
+    (folder / "self").symlink_to(folder / "self")
+    (folder / "gone.png").symlink_to(folder / "missing.png")
+    (folder / "same.png").symlink_to(folder / "a.png")
+    os.mkfifo(folder / "fifo.png")
+    plan = make_plan([folder], tmp_path / "out", NUMBERED)
+    problems = {item.name: item.problem for item in plan.items}
+    assert set(problems) == {
+        "a.png", "b.png/c.png", "gone.png", "same.png", "fifo.png",
+    }  # fmt: skip
+    assert "link to nothing" in problems["gone.png"]
+    assert "FIFO" in problems["fifo.png"]
+    assert plan.ignored == 1
+
+
+def test_linked_folders_are_scanned_once_after_the_real_ones(tmp_path: Path) -> None:
+    write_number(tmp_path / "in" / "z" / "a.png", 1)
+    write_number(tmp_path / "elsewhere" / "b.png", 2)
+    (tmp_path / "in" / "a_link").symlink_to(tmp_path / "in" / "z")
+    (tmp_path / "in" / "far").symlink_to(tmp_path / "elsewhere")
+    assert names(tmp_path / "in") == ["far/b.png", "z/a.png"]
+
+
+def test_an_unreadable_folder_is_one_failed_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_number(tmp_path / "in" / "a.png", 1)
+    write_number(tmp_path / "in" / "closed" / "b.png", 1)
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(scan_module.os, "scandir", refuse)
+    plan = make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
+    assert [(i.name, bool(i.problem)) for i in plan.items] == [
+        ("a.png", False),
+        ("closed", True),
+    ]
+
+
+def test_films_are_cases_and_slices_are_a_series(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for i in range(3):
+        dicom(folder / "films" / f"{i}.dcm", "DX")
+        dicom(folder / "ct.v1" / f"{i}", "CT", position=i)
+    dicom(folder / "one" / "slice.dcm", "CT", position=0)
+    dicom(folder / "IM0001", "CR")
+    dicom(folder / "1.2.840.99", "CR")
+    (folder / "broken").mkdir()
+    (folder / "broken" / "a.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
+    assert names(folder) == [
+        "1.2.840.99.nii.gz",
+        "IM0001.nii.gz",
+        "broken/a.nii.gz",
+        "ct.v1.nii.gz",
+        "films/0.nii.gz",
+        "films/1.nii.gz",
+        "films/2.nii.gz",
+        "one/slice.nii.gz",
+    ]
+    plan = make_plan([folder / "ct.v1"], tmp_path / "out", NUMBERED)
+    assert [(i.target, i.series) for i in plan.items] == [("ct.v1.nii.gz", True)]
+
+
+def test_a_name_too_long_for_the_mask_fails_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_number(folder / "a.png", 1)
+    (folder / f"{'x' * 250}.nii").write_bytes(b"")
+    plan = make_plan([folder], tmp_path / "out", NUMBERED)
+    assert [("257 bytes" in i.problem) for i in plan.items] == [False, True]
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_names_are_planned_in_seconds(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(100_000):
+        (folder / f"{i}.png").touch()
+    start = time.perf_counter()
+    plan = make_plan([folder], tmp_path / "out", NUMBERED)
+    assert len(plan.items) == 100_000
+    assert time.perf_counter() - start < 20  # five where nothing else runs
+
+
+# The run
+
+
+def run(folder: Path, out: Path, **options: object) -> run_module.Summary:
+    """Run quietly with a fresh fake predictor."""
+    return run_batch([folder], out, NumberPredictor(), BatchOptions(**options))
+
+
+def table(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def mask_number(path: Path) -> int:
+    with PillowImage.open(path) as image:
+        return int(np.asarray(image).max())
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_every_mask_belongs_to_its_image(tmp_path: Path, workers: int) -> None:
+    films = write_folder(tmp_path / "in", 60)
+    films[7].write_bytes(b"junk")
+    films[40].write_bytes(films[40].read_bytes()[:30])
+    summary = run(tmp_path / "in", tmp_path / "out", workers=workers)
+    assert str(summary).startswith("58 done, 2 failed, 0 skipped (see ")
+    assert summary.exit_code == ExitCode.SOME_FAILED
+    for i, film in enumerate(films):
+        mask = tmp_path / "out" / film.relative_to(tmp_path / "in")
+        assert mask.exists() == (i not in (7, 40))
+        assert i in (7, 40) or mask_number(mask) == i % 255 + 1
+
+
+def test_results_do_not_depend_on_workers_order_or_resume(tmp_path: Path) -> None:
+    films = write_folder(tmp_path / "in", 20)
+    trees = []
+    for workers in (0, 1, 4, 4):
+        out = tmp_path / f"out{len(trees)}"
+        run(tmp_path / "in", out, workers=workers, report=True)
+        trees.append(tree(out))
+    shuffled = tmp_path / "shuffled"
+    random.Random(3).shuffle(films)
+    for film in films:
+        (shuffled / film.relative_to(tmp_path / "in")).parent.mkdir(
+            parents=True, exist_ok=True
+        )
+        shutil.copy2(film, shuffled / film.relative_to(tmp_path / "in"))
+    run(shuffled, tmp_path / "other", workers=2, report=True)
+    run(tmp_path / "in" / "ward1", tmp_path / "out0" / "unused", workers=1)
+    trees.append(tree(tmp_path / "other"))
+    run(tmp_path / "in", tmp_path / "out1", workers=2, report=True)
+    trees.append(tree(tmp_path / "out1"))
+    assert all(t == trees[0] for t in trees)
+
+
+def test_inputs_are_untouched(tmp_path: Path) -> None:
+    films = write_folder(tmp_path / "in", 5)
+    before = [(f.read_bytes(), f.stat().st_mtime_ns) for f in films]
+    run(tmp_path / "in", tmp_path / "out", report=True)
+    assert [(f.read_bytes(), f.stat().st_mtime_ns) for f in films] == before
+
+
+def test_a_second_run_skips_what_is_done_and_retries_what_failed(tmp_path: Path) -> None:
+    films = write_folder(tmp_path / "in", 6)
+    good = films[2].read_bytes()
+    films[2].write_bytes(b"")
+    out = tmp_path / "out"
+    assert str(run(tmp_path / "in", out)).startswith("5 done, 1 failed, 0 skipped")
+    assert str(run(tmp_path / "in", out)).startswith("0 done, 1 failed, 5 skipped")
+    films[2].write_bytes(good)
+    assert str(run(tmp_path / "in", out)) == "1 done, 0 failed, 5 skipped"
+    run(tmp_path / "in", tmp_path / "fresh")
+    assert tree(out) == tree(tmp_path / "fresh")
+    assert table(out / "failures.csv") == [["name", "error"]]
+
+
+def test_changed_images_masks_engines_and_overwrite_are_done_again(
+    tmp_path: Path,
+) -> None:
+    films = write_folder(tmp_path / "in", 4)
+    out = tmp_path / "out"
+    run(tmp_path / "in", out)
+    write_number(films[0], 99)
+    (out / films[1].relative_to(tmp_path / "in")).write_bytes(b"torn")
+    assert str(run(tmp_path / "in", out)) == "2 done, 0 failed, 2 skipped"
+    assert mask_number(out / films[0].relative_to(tmp_path / "in")) == 99
+    assert str(run(tmp_path / "in", out, overwrite=True)) == "4 done, 0 failed, 0 skipped"
+    other = NumberPredictor(engine="other")
+    assert str(run_batch([tmp_path / "in"], out, other)) == "4 done, 0 failed, 0 skipped"
+
+
+def test_verify_finds_a_mask_with_other_bytes(tmp_path: Path) -> None:
+    films = write_folder(tmp_path / "in", 3)
+    out = tmp_path / "out"
+    run(tmp_path / "in", out)
+    mask = out / films[0].relative_to(tmp_path / "in")
+    mask.write_bytes(mask.read_bytes()[:-1] + b"?")
+    assert str(run(tmp_path / "in", out)) == "0 done, 0 failed, 3 skipped"
+    assert str(run(tmp_path / "in", out, verify=True)) == "1 done, 0 failed, 2 skipped"
+
+
+def test_existence_alone_is_never_done(tmp_path: Path) -> None:
+    film = write_folder(tmp_path / "in", 1)[0]
+    mask = tmp_path / "out" / film.relative_to(tmp_path / "in")
+    mask.parent.mkdir(parents=True)
+    mask.write_bytes(b"half")
+    assert str(run(tmp_path / "in", tmp_path / "out")) == "1 done, 0 failed, 0 skipped"
+    assert mask_number(mask) == 1
+
+
+def test_part_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", 1)
+    part = tmp_path / "out" / "ward0" / ".film000.png.123.0123abcd.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half")
+    run(tmp_path / "in", tmp_path / "out")
+    assert not part.exists()
+
+
+def test_a_fault_in_any_stage_costs_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "in", 5)
+
+    class Faulty(NumberPredictor):
+        def prepare(self, image, **maps):
+            if image.pixels.max() == 1:
+                raise MemoryError
+            return super().prepare(image, **maps)
+
+        def infer(self, prepared):
+            if prepared[0].pixels.max() == 2:
+                raise ValueError("two\nlines")
+            return super().infer(prepared)
+
+        def finish(self, prepared, inferred):
+            if inferred.max() == 3:
+                raise FileError("f", "is odd")
+            return super().finish(prepared, inferred)
+
+    def measure(seg, *more):
+        if seg.mask.max() == 4:
+            raise OSError(5, "Input/output error")
+        return {}
+
+    monkeypatch.setattr(work_module, "measure", measure)
+    summary = run_batch([tmp_path / "in"], tmp_path / "out", Faulty())
+    assert (summary.done, summary.failed) == (1, 4)
+    rows = dict(table(tmp_path / "out" / "failures.csv")[1:])
+    texts = [rows[f"ward{i % 3}/film{i:03d}.png"] for i in range(4)]
+    assert "out of memory" in texts[0]
+    assert "infer failed: ValueError two lines" in texts[1]
+    assert texts[2] == "f: is odd."
+    assert "Input/output error" in texts[3]
+
+
+def test_warnings_of_a_file_stay_with_it(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    import warnings
+
+    from medseg.errors import ImageWarning
+
+    write_folder(tmp_path / "in", 8)
+
+    class Loud(NumberPredictor):
+        def prepare(self, image, **maps):
+            number = image.pixels.max()
+            if number % 2:
+                warnings.warn(f"number {number}", ImageWarning, stacklevel=2)
+            return super().prepare(image, **maps)
+
+    run_batch([tmp_path / "in"], tmp_path / "out", Loud(), BatchOptions(workers=3))
+    entries = Journal(tmp_path / "out").read()
+    for i in range(8):
+        wanted = (f"number {i + 1}",) if (i + 1) % 2 else ()
+        assert entries[f"ward{i % 3}/film{i:03d}.png"].warnings == wanted
+    assert not recwarn.list
+
+
+def test_the_disk_running_full_stops_the_run_and_a_resume_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "in", 12)
+    write = work_module.write_segmentation
+    calls = []
+
+    def full(seg, path, **options):
+        calls.append(path)
+        if len(calls) > 5:
+            raise DiskError(path, "the disk is full")
+        return write(seg, path, **options)
+
+    monkeypatch.setattr(work_module, "write_segmentation", full)
+    plan = make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
+    summary = run_plan(plan, NumberPredictor(), BatchOptions(workers=2))
+    assert summary.exit_code == ExitCode.DISK
+    assert summary.done == 5
+    assert len(calls) < 12
+    with pytest.raises(DiskError, match="disk is full"):
+        run(tmp_path / "in", tmp_path / "out", workers=0)
+    monkeypatch.setattr(work_module, "write_segmentation", write)
+    assert str(run(tmp_path / "in", tmp_path / "out")) == "7 done, 0 failed, 5 skipped"
+
+
+def test_tables_that_cannot_be_written_are_a_disk_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "in", 1)
+
+    def full(*args):
+        raise DiskError("failures.csv", "the disk is full")
+
+    monkeypatch.setattr(run_module.tables, "write_failures", full)
+    with pytest.raises(DiskError, match=r"failures\.csv"):
+        run(tmp_path / "in", tmp_path / "out")
+
+
+def test_an_output_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", 1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match="cannot be made"):
+        run(tmp_path / "in", tmp_path / "file" / "out")
+
+
+def test_a_folder_in_the_way_of_the_tree_is_a_disk_error(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ward0").write_text("")
+    with pytest.raises(DiskError, match="cannot be made"):
+        run(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_second_run_is_locked_out(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", 1)
+    (tmp_path / "out").mkdir()
+    with hold(tmp_path / "out"), pytest.raises(LockedError) as caught:
+        run(tmp_path / "in", tmp_path / "out")
+    assert caught.value.exit_code == ExitCode.LOCKED
+    assert not (tmp_path / "out" / "medseg-run.jsonl").exists()
+
+
+def test_shards_add_up(tmp_path: Path) -> None:
+    films = write_folder(tmp_path / "in", 6)
+    flat = [write_number(tmp_path / "flat" / f.name, i + 1) for i, f in enumerate(films)]
+    for shard in (flat[:3], flat[3:]):
+        run_batch(shard, tmp_path / "out", NumberPredictor())
+    summary = run(tmp_path / "flat", tmp_path / "out")
+    assert str(summary) == "0 done, 0 failed, 6 skipped"
+    run(tmp_path / "flat", tmp_path / "fresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cancel_ends_the_run_and_a_resume_goes_on(
+    tmp_path: Path, workers: int
+) -> None:
+    write_folder(tmp_path / "in", 40)
+    plan = make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    predictor = NumberPredictor(pause=0.05)
+    summary = run_plan(plan, predictor, BatchOptions(workers=workers))
+    assert summary.exit_code == ExitCode.CANCELLED
+    assert 0 < summary.done < 40
+    again = run(tmp_path / "in", tmp_path / "out")
+    assert again.skipped == summary.done
+    run(tmp_path / "in", tmp_path / "fresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+def test_the_library_passes_a_cancel_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "in", 1)
+
+    def cancel(run, todo):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "_loop", cancel)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "in", tmp_path / "out", workers=0)
+
+
+def test_reading_ahead_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "in", 30)
+    held, most = [0], [0]
+    lock = threading.Lock()
+
+    class Counting(NumberPredictor):
+        def prepare(self, image, **maps):
+            with lock:
+                held[0] += 1
+                most[0] = max(most[0], held[0])
+            return super().prepare(image, **maps)
+
+        def infer(self, prepared):
+            with lock:
+                held[0] -= 1
+            time.sleep(0.005)
+            return super().infer(prepared)
+
+    run_batch([tmp_path / "in"], tmp_path / "a", Counting(), BatchOptions(workers=3))
+    assert 2 <= most[0] <= 5
+    most[0] = 0
+    monkeypatch.setattr(run_module, "_AHEAD_BYTES", 1)
+    run_batch([tmp_path / "in"], tmp_path / "b", Counting(), BatchOptions(workers=3))
+    assert most[0] == 1
+
+
+def test_progress_counts_every_case(tmp_path: Path) -> None:
+    films = write_folder(tmp_path / "in", 5)
+    films[0].write_bytes(b"")
+    seen: list[run_module.Progress] = []
+    run_batch([tmp_path / "in"], tmp_path / "out", NumberPredictor(), progress=seen.append)
+    assert [p.done + p.failed + p.skipped for p in seen] == [0, 1, 2, 3, 4, 5]
+    assert {p.total for p in seen} == {5}
+    assert sum(bool(p.entry and p.entry.error) for p in seen) == 1
+
+
+def test_the_tables_and_the_record(tmp_path: Path) -> None:
+    films = write_folder(tmp_path / "in", 3)
+    films[1].write_bytes(b"")
+    out = tmp_path / "out"
+    run_batch([tmp_path / "in"], out, ChestPredictor(), BatchOptions(report=True))
+    rows = _table(out)
+    assert [r["name"] for r in rows] == [
+        "ward0/film000.png", "ward1/film001.png", "ward2/film002.png",
+    ]  # fmt: skip
+    assert [r["status"] for r in rows] == ["done", "failed", "done"]
+    assert [r["ctr"] for r in rows] == ["0.5", "", "0.5"]
+    assert "empty" in rows[1]["message"]
+    assert table(out / "failures.csv")[1][0] == "ward1/film001.png"
+    record = json.loads((out / "medseg-run.json").read_text())
+    assert record["files"] == 3
+    assert record["failed"] == 1
+    assert record["predictor"]["engine"] == "fake"
+    assert "film002.png" in (out / "report.html").read_text()
+    entry = Journal(out).read()["ward0/film000.png"]
+    assert set(entry.seconds) == set(work_module.STAGES)
+    assert entry.outputs[0].path == "ward0/film000.tif"
+
+
+def test_maps_and_split_labels_are_written(tmp_path: Path) -> None:
+    write_number(tmp_path / "in" / "a.png", 7)
+    options = {"probabilities": True, "uncertainty": True}
+    run(tmp_path / "in", tmp_path / "out", **options)
+    assert read_image(tmp_path / "out" / "a_probabilities.tif").pixels.dtype == np.float32
+    assert (tmp_path / "out" / "a_uncertainty.tif").exists()
+    split = BatchOptions(split_labels=True, report=True)
+    for done in (1, 0):
+        summary = run_batch([tmp_path / "in"], tmp_path / "split", ChestPredictor(), split)
+        assert summary.done == done
+    heart = read_image(tmp_path / "split" / "a" / "heart.png").pixels
+    assert set(np.unique(heart)) == {0, 255}
+    split = BatchOptions(split_labels=True, format="nii.gz")
+    run_batch([tmp_path / "in"], tmp_path / "nifti", ChestPredictor(), split)
+    one = read_segmentation(tmp_path / "nifti" / "a" / "heart.nii.gz")
+    assert one.labels.names == ("heart",)
+    assert (one.mask > 0).tolist() == (heart[0] > 0).tolist()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b.png", "it's.png", 'q".png', "n\nl.png", "-dash.png", "é漢.png", "x" * 220 + ".png"],
+)
+def test_odd_names_come_out(tmp_path: Path, name: str) -> None:
+    write_number(tmp_path / "in" / name, 5)
+    (tmp_path / "in" / "bad.png").write_bytes(b"")
+    summary = run(tmp_path / "in", tmp_path / "out", report=True)
+    assert (summary.done, summary.failed) == (1, 1)
+    assert mask_number(tmp_path / "out" / name) == 5
+    assert name in {r["name"] for r in _table(tmp_path / "out")}
+
+
+def test_a_name_that_is_no_unicode_comes_out(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff\xfe.png")
+    write_number(tmp_path / "in" / name, 5)
+    assert run(tmp_path / "in", tmp_path / "out", report=True).done == 1
+    assert (tmp_path / "out" / name).exists()
+    assert run(tmp_path / "in", tmp_path / "out").skipped == 1
+
+
+def _table(out: Path) -> list[dict[str, str]]:
+    with (out / "measurements.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    ("field", "options"),
+    [("workers", {"workers": -1}), ("time_limit", {"time_limit": 0})],
+)
+def test_options_out_of_range_are_refused(field: str, options: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=field):
+        BatchOptions(**options)
+
+
+# Reading in child processes
+
+
+def test_an_isolated_reader_reads_as_the_plain_one(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", 6)
+    (tmp_path / "in" / "bad.png").write_bytes(b"junk")
+    run(tmp_path / "in", tmp_path / "plain")
+    run(tmp_path / "in", tmp_path / "isolated", isolate=True)
+    assert tree(tmp_path / "plain") == tree(tmp_path / "isolated")
+
+
+CHILD = """
+import os, sys, time
+from pathlib import Path
+from medseg.batch.isolate import serve
+class Requests:
+    def __iter__(self):
+        for line in sys.stdin.buffer:
+            if b"segv" in line: os.kill(os.getpid(), 11)
+            if b"quit" in line: os._exit(3)
+            if b"stall" in line: time.sleep(60)
+            if b"once" in line and not os.path.exists(sys.argv[1]):
+                Path(sys.argv[1]).touch(); os._exit(1)
+            yield line
+serve(Requests(), sys.stdout.buffer)
+"""
+
+
+def test_a_reader_that_crashes_or_hangs_costs_one_file(tmp_path: Path) -> None:
+    for name in ("a", "segv", "quit", "stall", "once", "z"):
+        write_number(tmp_path / f"{name}.png", 9)
+    command = (sys.executable, "-c", CHILD, str(tmp_path / "mark"))
+    reader = IsolatedReader(2.5, command)
+    try:
+        for name, problem in (
+            ("segv", r"crashed on it twice \(exit status -11"),
+            ("quit", r"crashed on it twice \(exit status 3"),
+            ("stall", "longer than 2.5 s"),
+        ):
+            with pytest.raises(FileError, match=problem):
+                reader(tmp_path / f"{name}.png")
+        for name in ("a", "once", "z"):
+            assert reader(tmp_path / f"{name}.png").pixels.max() == 9
+    finally:
+        reader.close()
+
+
+# Kills
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_nothing_half_and_resumes_to_the_same_bytes(
+    tmp_path: Path,
+) -> None:
+    write_folder(tmp_path / "in", 60)
+    run(tmp_path / "in", tmp_path / "clean")
+    clean = tree(tmp_path / "clean")
+    out = tmp_path / "out"
+    words = [tmp_path / "in", "-o", out, "--model", "x"]
+    command = [sys.executable, FAKES, "0.01", "predict", *words]
+    moments = random.Random(1)
+    for kind in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        while not (out / "medseg-run.jsonl").exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.2))
+        process.send_signal(kind)
+        process.communicate(timeout=10)
+        for name, digest in tree(out).items():
+            if name.endswith(".png") and not name.split("/")[-1].startswith("."):
+                assert clean[name] == digest
+    last = subprocess.run(command, capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
+    assert tree(out) == clean
+
+
+@pytest.mark.slow
+def test_memory_and_descriptors_are_flat(tmp_path: Path) -> None:
+    import psutil
+
+    write_folder(tmp_path / "in", 800)
+    process = psutil.Process()
+    marks: list[tuple[int, int, int]] = []
+
+    def look(progress: run_module.Progress) -> None:
+        if progress.done in (200, 780):
+            marks.append(
+                (process.memory_info().rss, process.num_fds(), process.num_threads())
+            )
+
+    run_batch([tmp_path / "in"], tmp_path / "out", NumberPredictor(), progress=look)
+    (early, fds, threads), (late, fds_late, threads_late) = marks
+    assert late - early < 4 << 20
+    assert abs(fds_late - fds) <= 8
+    assert threads_late == threads
+
+
+# Dask
+
+
+def numbers(pause: float = 0.0) -> NumberPredictor:
+    return NumberPredictor(pause)
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_tree(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    from medseg.batch.dask import make_executor
+
+    films = write_folder(tmp_path / "in", 12)
+    films[3].write_bytes(b"junk")
+    run(tmp_path / "in", tmp_path / "plain")
+    plan = make_plan([tmp_path / "in"], tmp_path / "dask", NUMBERED)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        execute = make_executor(cluster.scheduler_address, numbers, {"pause": 0.0})
+        summary = run_plan(plan, NumberPredictor(), execute=execute)
+    assert (summary.done, summary.failed) == (11, 1)
+    assert tree(tmp_path / "plain") == tree(tmp_path / "dask")
+
+
+def test_dask_without_a_scheduler_is_one_line() -> None:
+    pytest.importorskip("distributed")
+    from medseg.batch.dask import connect
+
+    with pytest.raises(ConfigError, match="no scheduler answers"):
+        connect("no such address")
+
+
+def test_dask_that_is_not_installed_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from medseg.batch.dask import connect
+
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ConfigError, match=r"Install medseg\[dask\]"):
+        connect("tcp://127.0.0.1:1")

@@ -1,0 +1,283 @@
+"""Folders of predictions against folders of truths, and folders measured."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from medseg.batch.evaluate import EvaluateOptions, evaluate_folder, write_evaluation
+from medseg.batch.masks import find_masks, read_masks
+from medseg.batch.measure import measure_folder
+from medseg.errors import ConfigError, FileError
+from medseg.geometry import Geometry
+from medseg.io import write_segmentation
+from medseg.labels import LabelSet, chest_labels
+from medseg.measure import COLUMNS
+from medseg.segmentation import Segmentation
+
+PIXELS = Geometry.pixels(2)
+NAMES = ("right_lung", "left_lung", "heart")
+LABELS = LabelSet(chest_labels().labels[:3], "overlapping")
+
+
+def chest(shift=0, geometry=PIXELS, empty=()):
+    """Return boxes for a chest ``(3, 40, 48)``, the heart moved by ``shift``."""
+    mask = np.zeros((3, 40, 48), np.uint8)
+    mask[0, 4:34, 4:20] = mask[1, 4:34, 30:44] = 1
+    mask[2, 20:36, 14 + shift : 36 + shift] = 1
+    for name in empty:
+        mask[LABELS.index(name)] = 0
+    return Segmentation(mask, LABELS, geometry)
+
+
+def save_png(path: Path, mask):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PillowImage.fromarray(mask.astype(np.uint8) * 255).save(path)
+
+
+def save(folder, case, seg, layout):
+    """Save a mask in one of the layouts that are read."""
+    if layout == "whole":
+        write_segmentation(seg, folder / f"{case}.tif")
+    elif layout == "nifti":
+        write_segmentation(seg, folder / f"{case}.nii.gz")
+    else:
+        for name in seg.labels.names:
+            parts = (case, name) if layout == "case" else (name, case)
+            save_png(folder.joinpath(*parts).with_suffix(".png"), seg.structure(name))
+    return folder
+
+
+def folders(tmp_path, pred="whole", truth="structure", cases=("a", "s/b")):
+    """Return a folder of predictions and one of truths, the hearts one pixel apart."""
+    for case in cases:
+        save(tmp_path / "pred", case, chest(1), pred)
+        save(tmp_path / "truth", case, chest(), truth)
+    return tmp_path / "pred", tmp_path / "truth"
+
+
+def means(result):
+    return {s.structure: s.mean for s in result.summaries if s.metric == "dice"}
+
+
+@pytest.mark.parametrize("truth", ["whole", "case", "structure"])
+@pytest.mark.parametrize("pred", ["whole", "nifti", "case", "structure"])
+def test_every_layout_gives_the_same_scores(tmp_path, pred, truth):
+    result = evaluate_folder(*folders(tmp_path, pred, truth))
+    assert means(result) == {
+        "right_lung": 1,
+        "left_lung": 1,
+        "heart": pytest.approx(21 / 22),
+    }
+    assert [s.case for s in result.scores] == ["a"] * 3 + ["s/b"] * 3
+    assert {s.n_failed for s in result.summaries} == {0}
+    assert result.problems == result.unmatched == ()
+
+
+def test_a_folder_of_a_data_set_is_searched_in_its_masks_only(tmp_path):
+    pred, truth = folders(tmp_path)
+    (tmp_path / "set").mkdir()
+    truth.rename(tmp_path / "set" / "masks")
+    save_png(tmp_path / "set" / "images" / "a.png", np.ones((40, 48)))
+    assert means(evaluate_folder(pred, tmp_path / "set"))["heart"] < 1
+
+
+def test_ratio_is_compared_case_by_case(tmp_path):
+    result = evaluate_folder(*folders(tmp_path))
+    assert (result.ctr.n, result.ctr.mae) == (2, 0)
+
+
+def test_grey_edged_and_binary_masks_read_alike(tmp_path):
+    mask = np.zeros((6, 6), np.uint8)
+    mask[2:5, 2:5] = 255
+    for name, pixels in (("a", mask), ("b", mask // 255), ("c", np.maximum(mask, 90))):
+        path = tmp_path / "heart" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        PillowImage.fromarray(pixels).save(path)
+    for files in find_masks(tmp_path).values():
+        assert (read_masks(files).structure("heart") == (mask > 0)).all()
+
+
+def test_a_missing_prediction_is_a_failure(tmp_path):
+    pred, truth = folders(tmp_path, cases=("a", "b"))
+    (pred / "b.tif").unlink()
+    result = evaluate_folder(pred, truth)
+    assert means(result)["right_lung"] == 0.5
+    assert {s.n_failed for s in result.summaries} == {1}
+    assert [(p.case, p.message) for p in result.problems] == [
+        ("b", "b: has no prediction. Predict it.")
+    ]
+    assert result.ctr.n_failed == 1
+
+
+def test_a_missing_file_of_one_structure_is_a_failure_of_that_structure(tmp_path):
+    pred, truth = folders(tmp_path, "case", cases=("a", "b"))
+    (pred / "b" / "heart.png").unlink()
+    by_structure = {s.structure: s for s in evaluate_folder(pred, truth).summaries}
+    assert by_structure["heart"].n_failed == 1
+    assert by_structure["left_lung"].n_failed == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "grid"])
+def test_a_damaged_or_misplaced_prediction_is_a_failure_with_a_message(
+    tmp_path, damage
+):
+    pred, truth = folders(tmp_path, cases=("a", "b"))
+    if damage == "cut":
+        (pred / "a.tif").write_bytes((pred / "a.tif").read_bytes()[:90])
+    else:
+        small = Segmentation(chest().mask[:, 1:], LABELS, PIXELS)
+        write_segmentation(small, pred / "a.tif")
+    result = evaluate_folder(pred, truth)
+    assert {s.n_failed for s in result.summaries} == {1}
+    (problem,) = result.problems
+    assert problem.case == "a"
+    assert ("grid" in problem.message) == (damage == "grid")
+
+
+def test_if_every_prediction_is_misplaced_that_is_the_error(tmp_path):
+    _, truth = folders(tmp_path, cases=("a",))
+    other = Segmentation(chest().mask[:, 1:], LABELS, PIXELS)
+    save(tmp_path / "other", "a", other, "whole")
+    with pytest.raises(ConfigError, match=r"\(39, 48\).*the truth shape \(40, 48\)"):
+        evaluate_folder(tmp_path / "other", truth)
+
+
+def test_structures_that_are_not_annotated_are_skipped(tmp_path):
+    pred, truth = folders(tmp_path, cases=("a", "b"))
+    (truth / "heart" / "b.png").unlink()
+    result = evaluate_folder(pred, truth)
+    counts = {s.structure: s.n for s in result.summaries}
+    assert counts == {"right_lung": 2, "left_lung": 2, "heart": 1}
+
+
+def test_unions_and_spacing_and_tolerances(tmp_path):
+    options = EvaluateOptions(("lungs", "heart"), tolerances=(0.5,), spacing=(0.5, 0.5))
+    result = evaluate_folder(*folders(tmp_path), options)
+    assert set(means(result)) == {"lungs", "heart"}
+    assert {s.unit for s in result.scores} == {"mm"}
+    heart = next(s for s in result.scores if s.structure == "heart")
+    assert heart.values["hd"] == 0.5
+    assert heart.values["nsd_0.5"] == 1
+
+
+def test_a_truth_of_both_lungs_in_one(tmp_path):
+    pred, _ = folders(tmp_path)
+    both = chest().structure("right_lung") | chest().structure("left_lung")
+    save_png(tmp_path / "other" / "lungs" / "a.png", both)
+    result = evaluate_folder(pred, tmp_path / "other")
+    assert means(result) == {"lungs": 1}
+    assert result.ctr is None
+    assert result.unmatched == ("s/b",)
+
+
+def test_patients_are_groups(tmp_path):
+    pred, truth = folders(tmp_path, cases=("a", "b"))
+    one = evaluate_folder(pred, truth, EvaluateOptions(groups={"a": "p", "b": "p"}))
+    assert all(s.interval.low == s.interval.high for s in one.summaries)
+
+
+def test_results_as_json_and_csv(tmp_path):
+    result = evaluate_folder(*folders(tmp_path))
+    data = json.loads(write_evaluation(result, tmp_path / "x.json").read_text())
+    assert len(data["cases"]) == 6
+    assert data["bootstrap"] == {"draws": 1000, "seed": 0}
+    with write_evaluation(result, tmp_path / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["case"] for r in rows] == [s.case for s in result.scores]
+    assert rows[2]["hd95_px"] == "1.0"
+    with pytest.raises(ConfigError, match="neither"):
+        write_evaluation(result, tmp_path / "x.txt")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        (lambda p, t: {"pred": p / "none"}, "is not a folder"),
+        (lambda p, t: {"pred": (p / "empty", (p / "empty").mkdir())[0]}, "no mask"),
+        (lambda p, t: {"pred": save(p / "x", "q", chest(), "whole")}, "no case of"),
+        (lambda p, t: {"options": EvaluateOptions(("brain",))}, "prediction has brain"),
+        (
+            lambda p, t: {
+                "truth": (
+                    t.parent / "n",
+                    save_png(t.parent / "n/left_clavicle/a.png", np.ones((40, 48))),
+                )[0]
+            },
+            "the truth none of them",
+        ),
+        (
+            lambda p, t: {"pred": save(p, "a", chest(), "nifti")},
+            "second mask of case a",
+        ),
+    ],
+    ids=["no folder", "empty", "other names", "unknown", "not annotated", "twice"],
+)
+def test_what_is_refused(tmp_path, spoil, cause):
+    pred, truth = folders(tmp_path)
+    arguments = {"pred": pred, "truth": truth} | spoil(pred, truth)
+    with pytest.raises(ConfigError, match=cause):
+        evaluate_folder(**arguments)
+
+
+def test_structure_files_that_do_not_fit_together_are_refused(tmp_path):
+    save_png(tmp_path / "a" / "heart.png", np.ones((4, 4)))
+    save_png(tmp_path / "a" / "left_lung.png", np.ones((4, 5)))
+    with pytest.raises(FileError, match=r"of the case \(4, 5\)"):
+        read_masks(find_masks(tmp_path)["a"])
+    colour = np.random.default_rng(0).integers(0, 255, (4, 4, 3), np.uint8)
+    PillowImage.fromarray(colour).save(tmp_path / "a" / "left_lung.png")
+    with pytest.raises(FileError, match="has 3 channels"):
+        read_masks(find_masks(tmp_path)["a"])
+
+
+def test_maps_and_hidden_files_are_no_masks(tmp_path):
+    save(tmp_path, "a", chest(), "whole")
+    for name in ("a_probabilities.tif", ".a.tif", "notes.txt"):
+        (tmp_path / name).write_bytes((tmp_path / "a.tif").read_bytes())
+    assert list(find_masks(tmp_path)) == ["a"]
+
+
+# Measuring
+
+
+@pytest.mark.parametrize("layout", ["whole", "nifti", "case", "structure"])
+def test_a_folder_is_measured(tmp_path, layout):
+    for case in ("a", "s/b"):
+        save(tmp_path / "masks", case, chest(), layout)
+    table = tmp_path / "out" / "table.csv"
+    found = measure_folder(tmp_path / "masks", table)
+    assert found.failed == 0
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert [r["name"] for r in rows] == ["a", "s/b"]
+    assert {r["ctr"] for r in rows} == {"0.55"}
+    assert {r["heart_width_mm"] for r in rows} == {""}
+    assert rows[0]["heart_line_x0_px"] == "13.5"
+
+
+def test_spacing_and_its_plane_reach_the_table(tmp_path):
+    at_detector = Geometry.upright((0.5, 0.5), detector_plane=True)
+    path = tmp_path / "a.tif"
+    write_segmentation(chest(geometry=at_detector), path)
+    (row,) = measure_folder(path).rows
+    assert (row["heart_width_px"], row["heart_width_mm"]) == (22, 11)
+    assert row["spacing_is_at_detector"] == "yes"
+
+
+def test_a_broken_mask_is_a_row_with_a_message(tmp_path):
+    save(tmp_path, "good", chest(empty=["heart"]), "whole")
+    (tmp_path / "bad.tif").write_bytes(b"II*\0 nothing")
+    found = measure_folder([tmp_path])
+    bad, good = found.rows
+    assert found.failed == 1
+    assert bad["status"] == "failed"
+    assert "bad.tif" in bad["message"]
+    assert good["ctr"] is None
+    assert good["message"].startswith("heart is missing")

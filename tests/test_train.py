@@ -1,0 +1,436 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+from medseg.datasets.case import STRUCTURES, Case
+from medseg.errors import ConfigError
+from medseg.train.augment import (
+    RandBordersd,
+    RandDevicesd,
+    RandInvertd,
+    RandShadingd,
+    RandTextd,
+    augment,
+    build_augmentation,
+)
+from medseg.train.config import AugmentConfig, load_config, parse_config
+from medseg.train.curves import clock, time_left, write_logs
+from medseg.train.data import (
+    EpochSampler,
+    Sample,
+    SampleDataset,
+    divide,
+    find_cases,
+    load_sample,
+)
+from medseg.train.loop import EpochLog, fit, learning_rate
+
+CONFIG = """
+name = "tiny"
+output = "run"
+seed = 3
+workers = 0
+accelerator = "cpu"
+validate_every = 1
+average = 0.5
+
+[labels]
+names = ["right_lung", "left_lung"]
+
+[network]
+name = "unet"
+arguments = {{ widths = [4, 8, 8], norm = "batch" }}
+
+[[data]]
+set = "jsrt"
+folder = "films"
+
+[[stage]]
+size = [32, 32]
+epochs = {epochs}
+batch = 2
+learning_rate = 1e-2
+"""
+
+
+def write_films(folder: Path, n: int = 6, size: int = 32) -> None:
+    """Films with two bright discs, the first always on the left, as JSRT lays out."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size]
+    (folder / "images").mkdir(parents=True)
+    for name in STRUCTURES:
+        (folder / "masks" / name).mkdir(parents=True)
+    for k in range(n):
+        masks = np.zeros((len(STRUCTURES), size, size), bool)
+        for side in range(2):
+            cy, cx = rng.uniform(12, 20), rng.uniform(7, 9) + 16 * side
+            masks[side] = (y - cy) ** 2 + (x - cx) ** 2 < 36
+        film = 60 + 120 * masks.any(axis=0) + rng.normal(0, 5, (size, size))
+        save = PillowImage.fromarray(film.astype(np.uint8)).save
+        save(folder / "images" / f"film{k}.png")
+        for name, mask in zip(STRUCTURES, masks, strict=True):
+            picture = PillowImage.fromarray((mask * 255).astype(np.uint8))
+            picture.save(folder / "masks" / name / f"film{k}.png")
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    write_films(tmp_path / "films")
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG.format(epochs=4))
+    return path
+
+
+def changed(path: Path, old: str, new: str) -> Path:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return path
+
+
+class TestConfig:
+    def test_values_and_defaults(self, config_file: Path) -> None:
+        config = load_config(config_file)
+        assert config.stage[0].size == (32, 32)
+        assert config.labels.names == ("right_lung", "left_lung")
+        assert config.data[0].folder == str(config_file.parent / "films")
+        assert config.epochs == 4
+
+    @pytest.mark.parametrize(
+        ("old", "new", "field", "words"),
+        [
+            ('name = "tiny"', 'name = ""', "name", "empty"),
+            ('name = "tiny"\n', "", "name", "missing"),
+            ("seed = 3", "sed = 3", "sed", "Did you mean seed"),
+            ("seed = 3", "sonography = 3", "sonography", "not a known key"),
+            ("seed = 3", 'seed = "3"', "seed", "type int"),
+            ("seed = 3", "seed = true", "seed", "type int"),
+            ("average = 0.5", "average = 1.0", "average", "0 to 1"),
+            ("workers = 0", "workers = -1", "workers", "-1"),
+            ("workers = 0", "devices = 0", "devices", "0"),
+            ("validate_every = 1", "validate_every = 0", "validate_every", "0"),
+            ('accelerator = "cpu"', 'accelerator = "tpu"', "accelerator", "auto, cpu"),
+            ('["right_lung", "left_lung"]', "[]", "labels.names", "empty"),
+            ('["right_lung", "left_lung"]', '"lung"', "labels.names", "list"),
+            ('names = ["r', 'kind = "instances"\nnames = ["r', "labels.kind", "over"),
+            ('names = ["r', 'colours = ["#fff"]\nnames = ["r', "labels.colours", "1"),
+            ("[labels]", "keep_largest = ['heart']\n[labels]", "keep_largest", "heart"),
+            ('set = "jsrt"', 'set = "jsr"', "data.set", "jsrt"),
+            ('folder = "films"', 'folder = "gone"', "data.folder", "gone"),
+            ('folder = "films"', 'folder = "films"\nrepeat = 0', "data.repeat", "0"),
+            ("epochs = 4", "epochs = 0", "stage.epochs", "0"),
+            ("batch = 2", "batch = 0", "stage.batch", "0"),
+            ("[32, 32]", "[8, 32]", "stage.size", "8"),
+            ("1e-2", "2.0", "stage.learning_rate", "2.0"),
+            ("1e-2", "1e-2\naugmentation = 2", "stage.augmentation", "2"),
+            ("[[stage]]", "[loss]\ndice = -1\n[[stage]]", "loss", "-1"),
+            (
+                "[[stage]]",
+                "[loss]\ndice=0\ncross_entropy=0\n[[stage]]",
+                "loss",
+                "no term",
+            ),
+            (
+                "[[stage]]",
+                "[augmentation]\nblur=2\n[[stage]]",
+                "augmentation.blur",
+                "2",
+            ),
+            ("[labels]", "[labels", "config.toml", "no TOML"),
+        ],
+    )
+    def test_a_bad_value_names_its_field(
+        self, config_file: Path, old: str, new: str, field: str, words: str
+    ) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load_config(changed(config_file, old, new))
+        assert field in caught.value.subject
+        assert words in str(caught.value)
+
+    def test_empty_data_and_stage(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.toml"
+        head = 'name = "a"\noutput = "o"\n'
+        for tables, field in [
+            ("data = []\nstage = []\n", "data"),
+            ("stage = []\n", "stage"),
+        ]:
+            data = '[[data]]\nset = "jsrt"\nfolder = "."\n' if field == "stage" else ""
+            path.write_text(head + tables + '[labels]\nnames = ["x"]\n' + data)
+            with pytest.raises(ConfigError, match=f"{field}: is empty"):
+                load_config(path)
+
+    def test_a_missing_file(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load_config(tmp_path / "none.toml")
+
+    def test_the_shipped_configurations_parse(self) -> None:
+        folder = Path(__file__).parents[1] / "docs" / "configs"
+        for path in sorted(folder.glob("*.toml")):
+            table = tomllib.loads(path.read_text())
+            for entry in table["data"]:
+                entry["folder"] = str(folder)
+            assert parse_config(table, path.parent).name == path.stem
+
+
+class TestData:
+    def cases(self, n: int, split: str | None = None) -> list[Case]:
+        path = Path("x.png")
+        return [
+            Case(str(k), path, {}, STRUCTURES, group=f"p{k // 2:02d}", split=split)
+            for k in range(n)
+        ]
+
+    def test_a_group_is_never_cut(self) -> None:
+        train, held = divide(self.cases(40), "split")
+        assert not {c.group for c in train} & {c.group for c in held}
+        assert len(held) == 8
+        assert len(train) == 32
+
+    def test_a_stated_split_is_kept(self) -> None:
+        train, held = divide(self.cases(4, "val"), "split")
+        assert (len(train), len(held)) == (0, 4)
+
+    def test_whole_parts(self) -> None:
+        assert len(divide(self.cases(4), "train")[0]) == 4
+        assert len(divide(self.cases(4), "val")[1]) == 4
+
+    def test_nothing_to_train_on(self, config_file: Path) -> None:
+        path = changed(
+            config_file, 'folder = "films"', 'folder = "films"\npart = "val"'
+        )
+        with pytest.raises(ConfigError, match="no case for training"):
+            find_cases(load_config(path).data)
+
+    def test_counts_by_set(self, config_file: Path) -> None:
+        split = find_cases(load_config(config_file).data)
+        assert split.counts == {"jsrt": 5}
+        assert [c.id for c in split.held_cases] == ["film4"]
+
+    def test_truth_keeps_its_area_when_it_shrinks(self, config_file: Path) -> None:
+        case = find_cases(load_config(config_file).data).train[0]
+        names = ("right_lung", "left_lung", "sternum")
+        full = load_sample(case, names, (32, 32))
+        half = load_sample(case, names, (16, 16))
+        area = full.truth.astype(float).sum() / 255
+        assert half.truth.astype(float).sum() / 255 * 4 == pytest.approx(area, rel=0.01)
+        assert full.annotated.tolist() == [True, True, False]
+        assert (full.image.min(), full.image.max()) == (0, 1)
+
+    def test_epoch_order_is_a_permutation_that_the_seed_decides(self) -> None:
+        sampler = EpochSampler(9, seed=1)
+        first = list(sampler)
+        assert first == list(EpochSampler(9, seed=1))
+        assert sorted(i for _, i in first) == list(range(9))
+        sampler.epoch = 1
+        assert [i for _, i in sampler] != [i for _, i in first]
+
+    def test_the_same_index_gives_the_same_film(self) -> None:
+        sample = phantom_sample()
+        chain = build_augmentation(AugmentConfig(), (32, 32))
+        data = SampleDataset([sample, sample], chain, seed=1)
+        first, again = data[0, 0], data[0, 0]
+        for a, b in zip(first, again, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+        assert not torch.equal(first[0], data[1, 0][0])
+        assert not torch.equal(first[0], data[0, 1][0])
+
+    def test_films_are_normalised(self) -> None:
+        image, _, _ = SampleDataset([phantom_sample()], None, 0)[0, 0]
+        assert image.mean().item() == pytest.approx(0, abs=1e-3)
+        assert image.std(correction=0).item() == pytest.approx(1, abs=1e-3)
+
+
+def phantom_sample() -> Sample:
+    image = np.linspace(0, 1, 32 * 32, dtype=np.float16).reshape(1, 32, 32)
+    truth = np.zeros((2, 32, 32), np.uint8)
+    truth[0, 8:24, 4:12] = 255
+    return Sample(image, truth, np.array([True, False]))
+
+
+OFF = {item.name: 0.0 for item in dataclasses.fields(AugmentConfig)}
+
+
+class TestAugmentation:
+    def test_scaled_is_linear(self) -> None:
+        half = AugmentConfig(rotate=10.0, invert=0.2).scaled(0.5)
+        assert (half.rotate, half.invert) == (5.0, 0.1)
+        assert AugmentConfig().scaled(0) == AugmentConfig(**OFF)
+
+    def test_all_off_is_the_identity(self) -> None:
+        sample = phantom_sample()
+        image = torch.from_numpy(sample.image.astype(np.float32))
+        truth = torch.from_numpy(sample.truth.astype(np.float32))
+        chain = build_augmentation(AugmentConfig(**OFF), (32, 32))
+        after, mask = augment(chain, image, truth, 1)
+        torch.testing.assert_close(after, image, atol=1e-5, rtol=0)
+        torch.testing.assert_close(mask, truth, atol=1e-3, rtol=0)
+
+    def test_truth_moves_with_the_image(self) -> None:
+        disc = torch.zeros(1, 32, 32)
+        disc[0, 12:20, 12:20] = 1
+        chain = build_augmentation(
+            AugmentConfig(**{**OFF, "rotate": 45.0, "translate": 0.2}), (32, 32)
+        )
+        image, truth = augment(chain, disc, disc.clone(), 5)
+        torch.testing.assert_close(image, truth)
+        assert not torch.equal(truth, disc)
+
+    @pytest.mark.parametrize(
+        "kind", [RandInvertd, RandShadingd, RandBordersd, RandTextd, RandDevicesd]
+    )
+    def test_paint_stays_in_range_and_can_be_off(self, kind: Any) -> None:
+        pixels = torch.full((1, 40, 40), 0.4)
+        always, never = kind("image", 1.0), kind("image", 0.0)
+        always.set_random_state(seed=2)
+        painted = always({"image": pixels.clone()})["image"]
+        assert not torch.equal(painted, pixels)
+        assert painted.min() >= 0
+        assert painted.max() <= 1
+        torch.testing.assert_close(never({"image": pixels})["image"], pixels)
+
+    def test_two_negatives_are_a_positive(self) -> None:
+        negative = RandInvertd("image", 1.0)
+        image = torch.rand(1, 8, 8)
+        twice = negative(negative({"image": image}))["image"]
+        torch.testing.assert_close(twice, image)
+
+
+class TestLoop:
+    def test_rate_rises_then_falls(self) -> None:
+        rates = [learning_rate(1.0, done) for done in np.linspace(0, 1, 101)]
+        peak = int(np.argmax(rates))
+        assert 1 <= peak <= 5
+        assert rates[peak] == pytest.approx(1, abs=0.01)
+        assert all(
+            a >= b for a, b in zip(rates[peak:], rates[peak + 1 :], strict=False)
+        )
+        assert rates[-1] == pytest.approx(0.01)
+
+    def test_resumed_equals_uninterrupted(self, config_file: Path) -> None:
+        config = load_config(config_file)
+        split = find_cases(config.data)
+        train, held = list(split.train), split.held_cases
+        folder = config_file.parent
+        whole, logs = fit(config, train, held, folder / "whole.ckpt")
+
+        class StoppedError(Exception):
+            pass
+
+        def stop(log: EpochLog, total: int) -> None:
+            # The checkpoint of this epoch is not written: epoch 3 is lost.
+            if log.epoch == 2:
+                raise StoppedError
+
+        with pytest.raises(StoppedError):
+            fit(config, train, held, folder / "cut.ckpt", stop)
+        again, more = fit(config, train, held, folder / "cut.ckpt")
+        assert [x.loss for x in more] == [x.loss for x in logs]
+        for a, b in zip(whole.parameters(), again.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+    def test_it_learns_the_discs(self, config_file: Path) -> None:
+        path = changed(config_file, "epochs = 4", "epochs = 40")
+        off = "\n".join(f"{name} = 0" for name in OFF)
+        path = changed(path, "[[stage]]", f"[augmentation]\n{off}\n[[stage]]")
+        config = load_config(path)
+        split = find_cases(config.data)
+        _, logs = fit(
+            config, list(split.train), split.held_cases, path.parent / "learn.ckpt"
+        )
+        assert logs[-1].loss < 0.7 * logs[0].loss
+        assert logs[-1].mean_dice > 0.6
+
+    def test_patience_stops_a_stage_that_stands_still(self, config_file: Path) -> None:
+        path = changed(config_file, "average = 0.5", "average = 0.99\npatience = 1")
+        path = changed(path, "1e-2", "1e-9")
+        config = load_config(path)
+        split = find_cases(config.data)
+        _, logs = fit(
+            config, list(split.train), split.held_cases, path.parent / "still.ckpt"
+        )
+        assert len(logs) == 2
+
+    def test_a_loss_that_is_no_number_stops_the_run(
+        self, config_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: Any) -> torch.Tensor:
+            return torch.tensor(float("nan"), requires_grad=True)
+
+        monkeypatch.setattr("medseg.losses.MaskedDiceCELoss.forward", broken)
+        config = load_config(config_file)
+        split = find_cases(config.data)
+        with pytest.raises(ConfigError, match="loss is nan in epoch 1, step 1"):
+            fit(config, list(split.train), [], config_file.parent / "nan.ckpt")
+
+
+class TestCurves:
+    logs = (
+        EpochLog(0, 0, 1.5, 1e-3, 10.0),
+        EpochLog(1, 0, 1.0, 1e-3, 10.0, {"heart": 0.5, "lung": 0.9}),
+    )
+
+    def test_the_table_has_a_line_an_epoch(self, tmp_path: Path) -> None:
+        write_logs(self.logs, tmp_path)
+        rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
+        assert [row["loss"] for row in rows] == ["1.500000", "1.000000"]
+        assert [row["dice_heart"] for row in rows] == ["", "0.500000"]
+        with PillowImage.open(tmp_path / "curves.png") as picture:
+            assert picture.format == "PNG"
+        assert len(list((tmp_path / "tensorboard").glob("events.*"))) == 1
+
+    def test_time_left_counts_pixels(self) -> None:
+        # Two of four epochs done at 10 s; then 3 epochs of four times the pixels.
+        assert time_left(self.logs, [(4, 100), (3, 400)]) == pytest.approx(20 + 120)
+        assert np.isnan(time_left([], [(4, 100)]))
+
+    def test_mean_dice_of_an_epoch(self) -> None:
+        assert self.logs[1].mean_dice == pytest.approx(0.7)
+        assert np.isnan(self.logs[0].mean_dice)
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"), [(90, "2 min"), (3900, "1 h 05 min"), (np.nan, "unknown")]
+    )
+    def test_clock(self, seconds: float, text: str) -> None:
+        assert clock(seconds) == text
+
+
+class TestRun:
+    def test_from_configuration_to_model(self, config_file: Path) -> None:
+        from medseg.model import load_model
+        from medseg.train.run import train
+
+        lines: list[str] = []
+        folder = train(config_file, say=lines.append)
+        model = load_model(folder)
+        assert model.spec.labels.names == ("right_lung", "left_lung")
+        assert set(model.spec.scores["jsrt"]) == {"right_lung", "left_lung", "lungs"}
+        card = (folder / "README.md").read_text()
+        assert "right lung" in card
+        assert "### jsrt" in card
+        assert lines[0] == "5 cases to train on, 1 held back"
+        record = json.loads((folder.parent / "config.json").read_text())
+        assert record["seed"] == 3
+
+        with pytest.raises(ConfigError, match="--resume"):
+            train(config_file)
+        changed(config_file, "seed = 3", "seed = 4")
+        with pytest.raises(ConfigError, match="seed: differs"):
+            train(config_file, resume=True)
+
+    def test_a_bad_network_fails_before_anything_loads(self, config_file: Path) -> None:
+        from medseg.train.run import train
+
+        changed(config_file, 'name = "unet"', 'name = "resnet"')
+        with pytest.raises(ConfigError, match="no network 'resnet'"):
+            train(config_file)
+        assert not (config_file.parent / "run").exists()
