@@ -79,8 +79,9 @@ def _check_argument(kind: Any, value: Any, where: str) -> None:
     value = parse(kind, value, where)
     if type(value) in (int, float):
         top = 3 if where.endswith("spatial_dims") else 4096
-        problem, remedy = f"is {value}", f"Use a value from 0 to {top}"
-        _require(0 <= value <= top and math.isfinite(value), where, problem, remedy)
+        low = 1 if type(value) is int else 0
+        problem, remedy = f"is {value}", f"Use a value from {low} to {top}"
+        _require(low <= value <= top, where, problem, remedy)
 
 
 @dataclass(frozen=True)

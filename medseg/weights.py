@@ -75,10 +75,11 @@ def read_bare_file(folder: Path, name: str, limit: int) -> bytes:
         raise ModelError(path, "is missing", remedy) from error
     except (OSError, RuntimeError) as error:
         raise ModelError(path, f"cannot be opened ({error})") from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise ModelError(path, "is not a regular file", "Put the file itself there")
     with open(handle, "rb") as stream:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelError(path, "is not a regular file", "Put the file itself there")
         refuse_code(stream.read(512), path)
         if status.st_size > limit:
             problem = f"has {status.st_size} bytes, at most {limit} are allowed"

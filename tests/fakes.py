@@ -30,32 +30,39 @@ class NumberPredictor:
         self.seen = 0
 
     models = ()
-    device = "cpu"
-    fallbacks = ()
 
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return {"engine": self.engine, "models": [{"name": "numbers"}]}
+    def describe(self) -> Mapping[str, Any]:
+        return {
+            "model": "numbers",
+            "model_hash": "0" * 64,
+            "engine": self.engine,
+            "device": "cpu",
+        }
 
-    def prepare(
-        self, image: Image, *, probabilities: bool = False, uncertainty: bool = False
-    ) -> tuple[Image, bool, bool]:
-        return image, probabilities, uncertainty
+    def prepare(self, image: Image) -> Image:
+        return image
 
-    def infer(self, prepared: Any) -> np.ndarray:
+    def infer(self, prepared: Image) -> np.ndarray:
         time.sleep(self.pause)
         self.seen += 1
-        return prepared[0].pixels[0]
+        return prepared.pixels[0]
 
-    def finish(self, prepared: Any, inferred: np.ndarray) -> Segmentation:
-        image, probabilities, uncertainty = prepared
-        shape = image.spatial_shape
+    def finish(
+        self,
+        prepared: Image,
+        inferred: np.ndarray,
+        *,
+        probabilities: bool = False,
+        uncertainty: bool = False,
+    ) -> Segmentation:
+        shape = prepared.spatial_shape
         return Segmentation(
             inferred.astype(np.uint16),
             self.labels,
-            image.geometry,
-            probabilities=np.zeros((1, *shape), np.float32) if probabilities else None,
-            uncertainty=np.zeros(shape, np.float32) if uncertainty else None,
+            prepared.geometry,
+            {"device": "cpu", "fallbacks": []},
+            np.zeros((1, *shape), np.float32) if probabilities else None,
+            np.zeros(shape, np.float32) if uncertainty else None,
         )
 
 
@@ -69,10 +76,12 @@ class ChestPredictor(NumberPredictor):
             tuple(Label(i, n, "#102030") for i, n in enumerate(names, 1)), "overlapping"
         )
 
-    def finish(self, prepared: Any, inferred: np.ndarray) -> Segmentation:
+    def finish(
+        self, prepared: Image, inferred: np.ndarray, **maps: bool
+    ) -> Segmentation:
         mask = np.zeros((3, *inferred.shape), np.uint8)
         mask[0, 1:-1, :2] = mask[1, 1:-1, -2:] = mask[2, 4:-1, 2:-2] = 1
-        return Segmentation(mask, self.labels, prepared[0].geometry)
+        return Segmentation(mask, self.labels, prepared.geometry)
 
 
 def write_number(path: Path, number: int) -> Path:

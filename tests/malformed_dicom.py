@@ -198,6 +198,7 @@ def series(
         ds = dataset(
             np.ascontiguousarray(plane),
             Modality="CT",
+            SOPClassUID="1.2.840.10008.5.1.4.1.1.2",
             SOPInstanceUID=f"1.2.3.4.{index}",
             ImagePositionPatient=[float(v) for v in place],
             ImageOrientationPatient=list(orientation),

@@ -333,16 +333,13 @@ def test_a_name_too_long_for_the_mask_fails_alone(tmp_path: Path) -> None:
     assert [("257 bytes" in i.problem) for i in plan.items] == [False, True]
 
 
-@pytest.mark.slow
-def test_a_hundred_thousand_names_are_planned_in_seconds(tmp_path: Path) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for i in range(100_000):
-        (folder / f"{i}.png").touch()
-    start = time.perf_counter()
-    plan = make_plan([folder], tmp_path / "out", NUMBERED)
-    assert len(plan.items) == 100_000
-    assert time.perf_counter() - start < 20  # five where nothing else runs
+def test_planning_takes_a_linear_time(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(3000):
+        (tmp_path / "in" / f"{i}.png").touch()
+    start = time.process_time()
+    assert len(names(tmp_path / "in")) == 3000
+    assert time.process_time() - start < 3  # 0.1 s; quadratic would be minutes
 
 
 # The run
@@ -469,20 +466,20 @@ def test_a_fault_in_any_stage_costs_one_file(
     write_folder(tmp_path / "in", 5)
 
     class Faulty(NumberPredictor):
-        def prepare(self, image, **maps):
+        def prepare(self, image):
             if image.pixels.max() == 1:
                 raise MemoryError
-            return super().prepare(image, **maps)
+            return super().prepare(image)
 
         def infer(self, prepared):
-            if prepared[0].pixels.max() == 2:
+            if prepared.pixels.max() == 2:
                 raise ValueError("two\nlines")
             return super().infer(prepared)
 
-        def finish(self, prepared, inferred):
+        def finish(self, prepared, inferred, **maps):
             if inferred.max() == 3:
                 raise FileError("f", "is odd")
-            return super().finish(prepared, inferred)
+            return super().finish(prepared, inferred, **maps)
 
     def measure(seg, *more):
         if seg.mask.max() == 4:
@@ -496,7 +493,7 @@ def test_a_fault_in_any_stage_costs_one_file(
     texts = [rows[f"ward{i % 3}/film{i:03d}.png"] for i in range(4)]
     assert "out of memory" in texts[0]
     assert "infer failed: ValueError two lines" in texts[1]
-    assert texts[2] == "f: is odd."
+    assert texts[2] == f"{tmp_path}/in/ward2/film002.png: is odd."
     assert "Input/output error" in texts[3]
 
 
@@ -510,11 +507,11 @@ def test_warnings_of_a_file_stay_with_it(
     write_folder(tmp_path / "in", 8)
 
     class Loud(NumberPredictor):
-        def prepare(self, image, **maps):
+        def prepare(self, image):
             number = image.pixels.max()
             if number % 2:
                 warnings.warn(f"number {number}", ImageWarning, stacklevel=2)
-            return super().prepare(image, **maps)
+            return super().prepare(image)
 
     run_batch([tmp_path / "in"], tmp_path / "out", Loud(), BatchOptions(workers=3))
     entries = Journal(tmp_path / "out").read()
@@ -636,11 +633,11 @@ def test_reading_ahead_is_bounded(
     lock = threading.Lock()
 
     class Counting(NumberPredictor):
-        def prepare(self, image, **maps):
+        def prepare(self, image):
             with lock:
                 held[0] += 1
                 most[0] = max(most[0], held[0])
-            return super().prepare(image, **maps)
+            return super().prepare(image)
 
         def infer(self, prepared):
             with lock:

@@ -90,6 +90,7 @@ def test_a_folder_of_a_data_set_is_searched_in_its_masks_only(tmp_path):
 def test_ratio_is_compared_case_by_case(tmp_path):
     result = evaluate_folder(*folders(tmp_path))
     assert (result.ctr.n, result.ctr.mae) == (2, 0)
+    assert "without a truth" not in result.table()
 
 
 def test_grey_edged_and_binary_masks_read_alike(tmp_path):
@@ -173,6 +174,7 @@ def test_a_truth_of_both_lungs_in_one(tmp_path):
     result = evaluate_folder(pred, tmp_path / "other")
     assert means(result) == {"lungs": 1}
     assert result.ctr is None
+    assert "cardiothoracic" not in result.table()
     assert result.unmatched == ("s/b",)
 
 

@@ -215,7 +215,6 @@ def test_exported_network_gives_the_same_labels(name):
     options = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": 1,
-        "COMPILATION_NUM_THREADS": 1,
     }
     compiled = openvino.Core().compile_model(model, "CPU", options)
     logits = torch.from_numpy(compiled(x.numpy())[0])

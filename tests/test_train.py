@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
+from safetensors.torch import save_file
 
 from medseg.datasets.case import STRUCTURES, Case
 from medseg.errors import ConfigError
+from medseg.networks import build
 from medseg.train.augment import (
     RandBordersd,
     RandDevicesd,
@@ -128,6 +130,12 @@ class TestConfig:
             ('set = "jsrt"', 'set = "jsr"', "data.set", "jsrt"),
             ('folder = "films"', 'folder = "gone"', "data.folder", "gone"),
             ('folder = "films"', 'folder = "films"\nrepeat = 0', "data.repeat", "0"),
+            (
+                'name = "unet"',
+                'name = "unet"\nvgg16 = "no.st"',
+                "network.vgg16",
+                "no.st",
+            ),
             ("epochs = 4", "epochs = 0", "stage.epochs", "0"),
             ("batch = 2", "batch = 0", "stage.batch", "0"),
             ("[32, 32]", "[8, 32]", "stage.size", "8"),
@@ -180,6 +188,25 @@ class TestConfig:
             for entry in table["data"]:
                 entry["folder"] = str(folder)
             assert parse_config(table, path.parent).name == path.stem
+
+
+def test_a_network_starts_from_vgg16_weights(config_file: Path) -> None:
+    from medseg.train.spec import build_network
+
+    path = changed(config_file, 'name = "unet"', 'name = "segnet"\nvgg16 = "v.st"')
+    path = changed(path, 'widths = [4, 8, 8], norm = "batch"', "width = 0.0625")
+    donor = build("segnet", {"in_channels": 3, "width": 0.0625, "norm": "none"})
+    convs = [m for m in donor.encoder.modules() if isinstance(m, torch.nn.Conv2d)]
+    places = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    tensors = {}
+    for place, conv in zip(places, convs, strict=True):
+        tensors[f"features.{place}.weight"] = conv.weight.detach().contiguous()
+        tensors[f"features.{place}.bias"] = conv.bias.detach().contiguous()
+    save_file(tensors, path.parent / "v.st")
+    network = build_network(load_config(path))
+    first = next(m for m in network.modules() if isinstance(m, torch.nn.Conv2d))
+    grey = convs[0].weight.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(first.weight, grey)
 
 
 class TestData:

@@ -49,7 +49,8 @@ def test_steps_run_in_order_and_leave_the_image_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"), [s for s in STEPS if s[0] not in ("Resize", "GaussianSmooth")]
+    ("name", "arguments"),
+    [s for s in STEPS if s[0] not in ("Resize", "GaussianSmooth")],
 )
 def test_a_window_gets_the_statistics_of_the_whole(
     name: str, arguments: dict[str, Any]
@@ -130,7 +131,9 @@ def test_a_sample_is_small_and_regular(monkeypatch: pytest.MonkeyPatch) -> None:
         ("GaussianSmooth", {"sigma": 0}, "above 0"),
     ],
 )
-def test_what_a_step_refuses(name: str, arguments: dict[str, Any], message: str) -> None:
+def test_what_a_step_refuses(
+    name: str, arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         Step(name, arguments)
 

@@ -46,9 +46,8 @@ def write_gallery(
             if picture is None and entry.status == "done":
                 picture = _draw(item, job)
             rows.append(_row(entry, picture))
-    predictor = job.predictor
-    names = ", ".join(model.spec.name for model in predictor.models)
-    facts = {"medseg": __version__, "model": names, "engine": predictor.engine}
+    facts = {"medseg": __version__}
+    facts |= {name: str(job.facts[name]) for name in ("model", "engine", "device")}
     return write_report(rows, plan.out / REPORT_NAME, facts=facts)
 
 
@@ -60,7 +59,7 @@ def _row(entry: Entry, picture: bytes | None) -> ReportRow:
         picture,
         {shown: entry.measures.get(column) for column, shown in _SHOWN.items()},
         float(doubt) if doubt is not None else None,
-        entry.error or "; ".join(entry.warnings),
+        entry.message,
     )
 
 

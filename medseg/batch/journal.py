@@ -62,6 +62,12 @@ class Entry:
     measures: Mapping[str, float | str | None] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def message(self) -> str:
+        """One line for tables: the error, or what to look at."""
+        notes = (*self.warnings, str(self.measures.get("message") or ""))
+        return self.error or "; ".join(filter(None, notes))
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return asdict(self)

@@ -147,7 +147,7 @@ def _check_out(out: Path, format: str, labels: LabelSet, split: bool) -> None:
 def _find(inputs: Sequence[Path | str], out: Path) -> tuple[list[Found], int]:
     """Return every case of all inputs in the order of their names, and the junk."""
     skip = _identity(out)
-    cases: dict[tuple[str, str], Found] = {}
+    cases: dict[tuple[object, ...], Found] = {}
     ignored = 0
     for given in map(Path, inputs):
         if not os.path.lexists(given):
@@ -163,8 +163,10 @@ def _find(inputs: Sequence[Path | str], out: Path) -> tuple[list[Found], int]:
         else:
             found = [inspect(given, given.name)]
         for case in found:
-            cases.setdefault((case.name, os.path.realpath(case.path)), case)
-    return [cases[key] for key in sorted(cases)], ignored
+            # Given twice, by itself and with its folder: one case.
+            key = (case.name, *(case.identities or (str(case.path),)))
+            cases.setdefault(key, case)
+    return sorted(cases.values(), key=lambda case: case.name), ignored
 
 
 def _identity(path: Path | str) -> Identity | None:

@@ -290,7 +290,7 @@ class Run:
         )
         return {
             "medseg": medseg.__version__,
-            "predictor": dict(self.job.predictor.settings),
+            "predictor": dict(self.job.facts),
             "options": self.job.options.config(),
             "config_sha256": self.job.config,
             "model_sha256": self.job.model,

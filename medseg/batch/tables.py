@@ -40,7 +40,7 @@ def write_measurements(path: Path, entries: Iterable[Entry]) -> Path:
             **entry.measures,
             "name": entry.name,
             "status": entry.status,
-            "message": entry.error or "; ".join(entry.warnings),
+            "message": entry.message,
         }
         return [texts.get(column) for column in COLUMNS]  # None is left empty
 

@@ -21,7 +21,7 @@ from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import read_image, write_image, write_segmentation
 from medseg.labels import LabelSet
-from medseg.measure import assess, chest
+from medseg.measure import Doubt, assess, chest
 from medseg.overlay import thumbnail
 from medseg.segmentation import Segmentation
 
@@ -42,29 +42,21 @@ class StagedPredictor(Protocol):
     def labels(self) -> LabelSet:
         """Structures of the masks."""
 
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """All that decides a mask, the image apart; plain data."""
+    def describe(self) -> Mapping[str, Any]:
+        """Return all that decides a mask, the image apart, as plain data.
 
-    @property
-    def engine(self) -> str:
-        """Name of the engine."""
+        ``model`` and ``engine`` are names, ``model_hash`` is of the weights.
+        """
 
-    @property
-    def device(self) -> str:
-        """Device in use."""
-
-    @property
-    def fallbacks(self) -> Sequence[str]:
-        """Settings gone down to for want of memory."""
-
-    def prepare(self, image: Image, *, probabilities: bool, uncertainty: bool) -> Any:
+    def prepare(self, image: Image) -> Any:
         """Return the network's input; may run in any thread."""
 
     def infer(self, prepared: Any) -> Any:
         """Return the network's output; runs in one thread at a time."""
 
-    def finish(self, prepared: Any, inferred: Any) -> Segmentation:
+    def finish(
+        self, prepared: Any, inferred: Any, *, probabilities: bool, uncertainty: bool
+    ) -> Segmentation:
         """Return the mask on the image's grid; may run in any thread."""
 
 
@@ -132,6 +124,7 @@ class Job:
         options: Of the run.
         config: Hash of all that changes the bytes, the model apart.
         model: Hash of the model.
+        facts: What the predictor said of itself before the run.
         read: Reads a file; replaced by a child process with ``isolate``.
     """
 
@@ -140,17 +133,20 @@ class Job:
     options: BatchOptions
     config: str
     model: str
+    facts: Mapping[str, Any]
     read: Callable[[Path], Image] = read_image
 
     @classmethod
     def of(cls, out: Path, predictor: StagedPredictor, options: BatchOptions) -> Job:
         """Return the job of a predictor and its options."""
-        settings = dict(predictor.settings)
+        facts = dict(predictor.describe())
+        config = {"medseg": __version__, **facts, **options.config()}
         # A newer library may change bits, but a run that it cuts in two is one run.
-        settings.pop("versions", None)
-        config = {"medseg": __version__, **settings, **options.config()}
-        model = hash_config({"specs": [m.spec.to_json() for m in predictor.models]})
-        return cls(out, predictor, options, hash_config(config), model)
+        config.pop("versions", None)
+        # The specs hold the hashes of the weights, and all that is done around them.
+        specs = [model.spec.to_json() for model in predictor.models]
+        model = hash_config({"weights": facts["model_hash"], "specs": specs})
+        return cls(out, predictor, options, hash_config(config), model, facts)
 
 
 @dataclass
@@ -162,6 +158,7 @@ class Case:
     image: Image | None = None
     prepared: Any = None
     output: Any = None
+    device: tuple[str, ...] = ()
     thumbnail: bytes = b""
     error: MedsegError | None = None
     warnings: list[str] = field(default_factory=list)
@@ -219,6 +216,9 @@ def _stage(case: Case, name: str) -> Iterator[None]:
         yield
     except DiskError:
         raise
+    except FileError as error:
+        # The predictor knows the image's name, not its path.
+        case.error = FileError(case.item.source, error.problem, error.remedy)
     except MedsegError as error:
         case.error = error
     except OSError as error:
@@ -255,11 +255,7 @@ def load(item: Item, job: Job) -> Case:
         case.image = job.read(item.source)
     if case.image is not None:
         with _stage(case, "prepare"):
-            case.prepared = job.predictor.prepare(
-                case.image,
-                probabilities=job.options.probabilities,
-                uncertainty=job.options.uncertainty,
-            )
+            case.prepared = job.predictor.prepare(case.image)
     if not job.options.report:
         case.image = None  # not needed for the report's picture
     return case
@@ -283,9 +279,16 @@ def save(case: Case, job: Job) -> Entry:
     measures: Row = {}
     if case.error is None:
         with _stage(case, "finish"):
-            segmentation = job.predictor.finish(case.prepared, case.output)
+            segmentation = job.predictor.finish(
+                case.prepared,
+                case.output,
+                probabilities=job.options.probabilities,
+                uncertainty=job.options.uncertainty,
+            )
     case.prepared = None  # frees what the writer does not need
     if segmentation is not None:
+        facts = segmentation.provenance
+        case.device = (str(facts.get("device", "")), *facts.get("fallbacks", ()))
         with _stage(case, "write"):
             outputs = _write(segmentation, case.item, job)
         if case.error is None:
@@ -356,29 +359,34 @@ def measure(seg: Segmentation, output: Any, predictor: Any) -> Row:
     """Return the measurements and the doubt of a finished mask, for its table."""
     film = seg.geometry.ndim == 2 and set(seg.labels.names) >= _CHEST
     row = chest.measure(seg).to_row() if film else {}
-    return {**row, "doubt": round(_doubt(seg, output, predictor), 3)}
+    doubt = _doubt(seg, output, predictor)
+    return {
+        **row,
+        "doubt": round(doubt.score, 3),
+        "message": "; ".join(doubt.reasons),
+    }
 
 
-def _doubt(seg: Segmentation, output: Any, predictor: Any) -> float:
-    """Return how doubtful a mask is, on the network's grid where there is one.
+def _doubt(seg: Segmentation, output: Any, predictor: Any) -> Doubt:
+    """Judge how doubtful a mask is, on the network's grid where there is one.
 
     There the probabilities are at hand, the pieces that cleaning takes away are
     still to be seen, and the pixels are fewer.
     """
     values = getattr(output, "values", None)
     if values is None:
-        return assess(seg).score
-    from medseg.decode import decode
+        return assess(seg)
+    from medseg.predict.decode import decode
 
     mask = decode(values, seg.labels, predictor.spec.decoding)
     coarse = Segmentation(mask, seg.labels, Geometry.pixels(values.ndim - 1))
-    return assess(coarse, values).score
+    return assess(coarse, values)
 
 
 def _entry(
     case: Case, outputs: tuple[Path, ...], measures: Row, job: Job
 ) -> Entry:
-    item, predictor = case.item, job.predictor
+    item = case.item
     return Entry(
         item.name,
         "failed" if case.error else "done",
@@ -396,8 +404,8 @@ def _entry(
             for path in outputs
         ),
         error=str(case.error) if case.error else "",
-        engine=predictor.engine,
-        device=" ".join([predictor.device, *predictor.fallbacks]),
+        engine=str(job.facts.get("engine", "")),
+        device=" ".join(case.device),
         warnings=tuple(case.warnings),
         measures=measures,
         seconds={name: round(value, 4) for name, value in case.seconds.items()},

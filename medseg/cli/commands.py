@@ -21,7 +21,11 @@ def demo(
         list[str] | None, typer.Option("--model", help="Default: every shipped one.")
     ] = None,
 ) -> None:
-    """Draw synthetic films and segment them; needs no data and no network."""
+    """Segment synthetic films; needs no data.
+
+    Leaves films, masks, tables, overlays and a report in OUT, and prints the Dice
+    against the drawn truth.
+    """
     from medseg.demo import run_demo
 
     result = run_demo(out, films=films, models=model, say=say)
@@ -45,7 +49,10 @@ def evaluate(
         typer.Option(metavar="Y X", help="mm, where the masks state none."),
     ] = None,
 ) -> None:
-    """Dice, IoU, NSD, HD95 and ASSD per case and structure."""
+    """Score masks against the truth.
+
+    Dice, IoU, NSD, HD95 and ASSD per case and structure.
+    """
     from medseg.batch.evaluate import EvaluateOptions, evaluate_folder
     from medseg.io.atomic import write_bytes
 
@@ -66,11 +73,18 @@ def measure(
     masks: Annotated[list[Path], typer.Argument(metavar="MASKS...")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The table, a .csv file.")],
 ) -> None:
-    """Cardiothoracic ratio and lung areas of chest masks, one row a film."""
+    """Heart and lung sizes of chest masks.
+
+    One row a film: cardiothoracic ratio with its two lines, areas, doubt.
+    """
     from medseg.batch.measure import measure_folder
 
-    failed = measure_folder(masks, out)
-    raise typer.Exit(failed)
+    result = measure_folder(masks, out)
+    for row in result.rows:
+        if row["status"] == "failed":
+            say(str(row["message"]))
+    if result.failed:
+        raise typer.Exit(ExitCode.SOME_FAILED)
 
 
 def train(
@@ -79,7 +93,7 @@ def train(
         bool, typer.Option("--resume", help="Go on where an earlier run ended.")
     ] = False,
 ) -> None:
-    """Train a model; writes its folder, curves, and a card with its scores."""
+    """Train a model from a configuration file."""
     from medseg.train.run import train as run
 
     typer.echo(run(config, resume=resume, say=say))
@@ -89,7 +103,7 @@ def info(
     path: Annotated[Path, typer.Argument(metavar="FILE")],
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """What a file is, from its header; no patient's data."""
+    """What a file is, from its header."""
     from dataclasses import asdict
 
     from medseg.io import probe
@@ -105,7 +119,7 @@ def info(
 
 
 def doctor() -> None:
-    """Whether this machine is ready: versions, devices, folders, shipped models."""
+    """Whether this machine is ready."""
     from medseg.doctor import examine
 
     checks = examine()

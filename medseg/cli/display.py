@@ -33,11 +33,12 @@ class Display:
 
     def __init__(self) -> None:
         self.latest: Progress | None = None
-        self._start = self._spoken = time.monotonic()
+        self._start = self._spoken = 0.0
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Self:
+        self._start = self._spoken = time.monotonic()
         if sys.stderr.isatty():
             self._bar = _make_bar()
             self._bar.start()

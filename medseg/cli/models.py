@@ -24,7 +24,7 @@ def list_() -> None:
 
 @app.command()
 def show(name: Name) -> None:
-    """Structures, preprocessing, training data, scores and licence of a model."""
+    """Structures, training, scores, licence."""
     from medseg.model import show_model
 
     typer.echo("\n".join(printable(x) for x in show_model(name).splitlines()))
@@ -35,7 +35,7 @@ def verify(
     name: Name,
     sha256: Annotated[str | None, typer.Option(help="Hash to be had.")] = None,
 ) -> None:
-    """Load a model with every check, its self-test included."""
+    """Load a model with every check."""
     from medseg.model import verify_model
 
     typer.echo(verify_model(name, sha256=sha256))
@@ -46,10 +46,21 @@ def pack(
     name: Name,
     out: Annotated[Path, typer.Option("-o", "--out", help="The package, one file.")],
 ) -> None:
-    """Put a model folder into one file, to carry to another machine."""
+    """Put a model folder into one file."""
     from medseg.model import pack_model
 
     typer.echo(pack_model(name, out))
+
+
+@app.command()
+def unpack(
+    package: Annotated[Path, typer.Argument(metavar="PACKAGE")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The new model folder.")],
+) -> None:
+    """Unpack what pack wrote, safely, and verify it."""
+    from medseg.model import unpack_model
+
+    typer.echo(unpack_model(package, out))
 
 
 @app.command()
@@ -58,7 +69,7 @@ def convert(
     out: Annotated[Path, typer.Option("-o", "--out", help="The new model folder.")],
     spec: Annotated[Path, typer.Option("--spec", help="Its model.json.")],
 ) -> None:
-    """Turn weights of PyTorch's own format into a model folder, safely."""
+    """Turn PyTorch weights into a model folder."""
     from medseg.model import convert as run
 
     typer.echo(run(source, spec, out))

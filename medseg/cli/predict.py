@@ -90,7 +90,9 @@ def predict(
         str | None, typer.Option(help="Accept only weights with this hash.")
     ] = None,
 ) -> None:
-    """Segment images; resumes by itself where an earlier run ended.
+    """Segment images, folders, or thousands.
+
+    A run that was ended resumes by itself when it is started again.
 
     Exit codes: 0 all done, 1 some files failed, 2 nothing written, 3 another run
     holds OUT, 4 disk full, 130 cancelled.

@@ -70,6 +70,8 @@ class NetworkConfig:
 
     name: str = "unet"
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    vgg16: str = ""
+    """A safetensors file of VGG-16 weights to start DeconvNet or SegNet from."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,13 @@ def _resolve(config: TrainConfig, base: Path) -> TrainConfig:
                 "data.folder", f"no folder {entry.folder}", f"Put {entry.set} there"
             )
     output = str((base / config.output).resolve())
-    return dataclasses.replace(config, data=data, output=output)
+    network = config.network
+    if network.vgg16:
+        weights = (base / network.vgg16).resolve()
+        if not weights.is_file():
+            raise ConfigError("network.vgg16", f"no file {weights}", "Put it there")
+        network = dataclasses.replace(network, vgg16=str(weights))
+    return dataclasses.replace(config, data=data, output=output, network=network)
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:

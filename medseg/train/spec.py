@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -17,6 +18,7 @@ from medseg.model_spec import (
     Training,
 )
 from medseg.networks import build
+from medseg.networks.vgg16_weights import load_vgg16
 from medseg.train.config import TrainConfig
 from medseg.train.data import Split
 from medseg.transforms import Step
@@ -43,12 +45,16 @@ def network_arguments(config: TrainConfig) -> dict[str, Any]:
 
 
 def build_network(config: TrainConfig) -> nn.Module:
-    """Return the network of a configuration with random weights.
+    """Return the network of a configuration with the weights it starts from.
 
     Raises:
         ConfigError: If its name or an argument is unknown.
+        FileError: If the VGG-16 weights cannot be used.
     """
-    return build(config.network.name, network_arguments(config))
+    network = build(config.network.name, network_arguments(config))
+    if config.network.vgg16:
+        load_vgg16(network, Path(config.network.vgg16))
+    return network
 
 
 def make_spec(config: TrainConfig, split: Split, epochs: int) -> ModelSpec:

@@ -1,0 +1,109 @@
+"""The demonstration: synthetic films, the shipped models, and how well they did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medseg.batch.evaluate import EvaluateOptions, evaluate_folder
+from medseg.batch.load import load_predictor
+from medseg.batch.run import run_batch
+from medseg.batch.work import BatchOptions
+from medseg.datasets.synthetic import write_films
+from medseg.errors import ModelError
+from medseg.io import read_image, read_segmentation
+from medseg.io.atomic import write_bytes
+from medseg.labels import LabelSet
+from medseg.measure.chest import measure
+from medseg.overlay import encode, overlay
+
+SEED = 20
+_FEW_DRAWS = 1000
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demonstration found.
+
+    Args:
+        dice: Mean Dice against the drawn truth by model, then structure.
+        failed: Films that failed, over all models.
+    """
+
+    dice: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    failed: int = 0
+
+    def table(self) -> str:
+        """Return a line a model and structure."""
+        return "\n".join(
+            [
+                f"{'model':<18}{'structure':<18}Dice",
+                *(
+                    f"{model:<18}{structure:<18}{dice:.4f}"
+                    for model, scores in self.dice.items()
+                    for structure, dice in scores.items()
+                ),
+            ]
+        )
+
+
+def run_demo(
+    out: Path,
+    *,
+    films: int = 6,
+    models: Sequence[str] | None = None,
+    say: Say = lambda line: None,
+) -> DemoResult:
+    """Draw films with known masks, segment them, and compare.
+
+    Writes ``films/`` (images and true masks), and for each model ``MODEL/`` (masks,
+    tables, report) and ``overlays/MODEL/``. A repeated run resumes.
+
+    Args:
+        out: The folder, made if missing.
+        films: How many to draw.
+        models: Names or folders; by default every shipped model.
+        say: Called with a line of progress.
+
+    Raises:
+        ModelError: If no model is shipped, or one is not accepted.
+        DiskError: If the folder is not writable.
+    """
+    from medseg.model import shipped_models
+
+    chosen = list(models or shipped_models())
+    if not chosen:
+        raise ModelError("demo", "no shipped model found", "Install medseg again")
+    predictors = {Path(name).name: load_predictor([name]) for name in chosen}
+    say(f"drawing {films} films into {out / 'films'}")
+    write_films(out / "films", films, SEED)
+    dice, failed = {}, 0
+    for name, predictor in predictors.items():
+        say(f"segmenting them with {name} into {out / name}")
+        options = BatchOptions(report=True)
+        summary = run_batch([out / "films" / "images"], out / name, predictor, options)
+        failed += summary.failed
+        overlays = out / "overlays" / name
+        draw_overlays(out / "films" / "images", out / name, overlays, predictor.labels)
+        dice[name] = mean_dice(out / name, out / "films")
+    say(f"open {out / next(iter(predictors)) / 'report.html'}")
+    return DemoResult(dice, failed)
+
+
+def mean_dice(pred: Path, truth: Path) -> dict[str, float]:
+    """Return the mean Dice of each structure over the films of a folder."""
+    result = evaluate_folder(pred, truth, EvaluateOptions(draws=_FEW_DRAWS))
+    return {s.structure: s.mean for s in result.summaries if s.metric == "dice"}
+
+
+def draw_overlays(films: Path, masks: Path, out: Path, labels: LabelSet) -> list[Path]:
+    """Draw each mask over its film, with the lines of the cardiothoracic ratio."""
+    written = []
+    for mask in sorted(masks.glob("*.tif")):
+        seg = read_segmentation(mask, labels)
+        image = read_image(films / f"{mask.stem}.png")
+        picture = overlay(image, seg, measurement=measure(seg))
+        written.append(write_bytes(out / f"{mask.stem}.png", encode(picture)))
+    return written
