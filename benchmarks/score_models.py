@@ -81,7 +81,7 @@ def score(predictor: Predictor, cases: Sequence[Case], change: str) -> list[Scor
     scores = []
     for case in cases:
         image, truth = changed(*read_case(case, names), change)
-        wanted = available(truth.labels, SHOWN)
+        wanted = available(truth.labels.names, SHOWN)
         found = predictor.predict(image)
         scores += evaluate_pair(found, truth, structures=wanted, case=case.id)
     return scores

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medseg.batch.evaluate import EvaluateOptions, evaluate_folder
+from medseg.batch.job import BatchOptions
 from medseg.batch.load import load_predictor
 from medseg.batch.run import run_batch
-from medseg.batch.work import BatchOptions
 from medseg.datasets.synthetic import write_films
 from medseg.errors import ModelError
 from medseg.io import read_image, read_segmentation
@@ -104,6 +104,9 @@ def draw_overlays(films: Path, masks: Path, out: Path, labels: LabelSet) -> list
     for mask in sorted(masks.glob("*.tif")):
         seg = read_segmentation(mask, labels)
         image = read_image(films / f"{mask.stem}.png")
-        picture = overlay(image, seg, measurement=measure(seg))
+        found = measure(seg)
+        lines = [x for x in (found.heart_line, found.thorax_line) if x is not None]
+        note = f"cardiothoracic ratio {found.ctr:.3f}"
+        picture = overlay(image, seg, lines=lines, note=note if len(lines) == 2 else "")
         written.append(write_bytes(out / f"{mask.stem}.png", encode(picture)))
     return written

@@ -69,7 +69,6 @@ def fill_holes(mask: Mask) -> Mask:
     labelled, sizes = pieces(~mask if mask.dtype == np.bool_ else mask)
     outside = np.zeros(len(sizes) + 1, bool)
     for axis in range(mask.ndim):
-        for edge in np.take(labelled, [0, -1], axis):
-            outside[np.unique(edge)] = True
+        outside[labelled.take([0, -1], axis).ravel()] = True
     outside[0] = False
     return ~outside[labelled]

@@ -27,7 +27,7 @@ Channels = Literal["grey", "rgb", "same"]
 # Above this many pixels an image is not turned into float32 as a whole.
 LARGE = 2**26
 # Statistics of a windowed image come from at most this many of its pixels.
-SAMPLE = 2**24
+SAMPLE = 2**22
 # ITU-R BT.601, as in Pillow's conversion to "L".
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -120,7 +120,8 @@ def resize(pixels: Pixels, spatial_size: Sequence[int], mode: str = "area") -> P
     if mode == "area" and pixels.size > LARGE and spatial_size[0] < pixels.shape[1]:
         pixels = _average_first_axis(pixels, spatial_size[0])
     transform = Resize(tuple(spatial_size), mode=mode)
-    return np.asarray(transform(pixels.astype(np.float32, copy=False)).numpy())
+    image = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))
+    return np.asarray(transform(image).numpy())
 
 
 def _average_first_axis(pixels: Pixels, size: int) -> Pixels:
@@ -142,7 +143,8 @@ def _to_range(
 
 def _fit_normalize(pixels: Pixels, channel_wise: bool = False) -> Transform:
     if not channel_wise:
-        return NormalizeIntensity(float(pixels.mean()), float(pixels.std()) or 1.0)
+        mean, deviation = np.array(pixels.mean()), np.array(pixels.std() or 1.0)
+        return NormalizeIntensity(mean, deviation)
     means = [float(c.mean()) for c in pixels]
     deviations = [float(c.std()) or 1.0 for c in pixels]
     return NormalizeIntensity(means, deviations, channel_wise=True)

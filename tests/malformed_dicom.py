@@ -6,12 +6,14 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from malformed import Malformed, Verdict, _file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 FILM = np.arange(48, dtype=np.uint16).reshape(6, 8) * 50 + 3
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -86,7 +88,9 @@ def _deep() -> bytes:
     pixels = data.index(struct.pack("<HH", 0x7FE0, 0x0010) + b"OW")
     opening = struct.pack("<HH", 0x0040, 0xA730) + b"SQ\0\0" + b"\xff" * 4
     opening += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
-    closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack(
+        "<HHI", 0xFFFE, 0xE0DD, 0
+    )
     return data[:pixels] + opening * 5000 + closing * 5000 + data[pixels:]
 
 
@@ -143,39 +147,137 @@ FILES = (
     _dcm("no pixels", "reject", "no pixels", dicom(PixelData=None)),
     _dcm("no rows", "reject", "Rows", dicom(Rows=None)),
     _dcm("short pixels", "reject", "truncated", dicom(PixelData=FILM.tobytes()[:-10])),
-    _dcm("long pixels", "warn", "too long", dicom(PixelData=FILM.tobytes() + bytes(10)), FILM[None]),
+    _dcm(
+        "long pixels",
+        "warn",
+        "too long",
+        dicom(PixelData=FILM.tobytes() + bytes(10)),
+        FILM[None],
+    ),
     _dcm("65535 x 65535", "reject", "limit", dicom(Rows=65535, Columns=65535)),
     _dcm("zero rows", "reject", "zero", dicom(Rows=0)),
     _dcm("two billion frames", "reject", "limit", dicom(NumberOfFrames=2_000_000_000)),
     _dcm("frames without place", "reject", "frames", dicom(Rows=3, NumberOfFrames=2)),
-    _dcm("odd bit depth", "reject", "bits", dicom(BitsAllocated=12, BitsStored=12, HighBit=11)),
-    _dcm("stored above allocated", "reject", "stored", dicom(BitsStored=20, HighBit=19)),
+    _dcm(
+        "odd bit depth",
+        "reject",
+        "bits",
+        dicom(BitsAllocated=12, BitsStored=12, HighBit=11),
+    ),
+    _dcm(
+        "stored above allocated", "reject", "stored", dicom(BitsStored=20, HighBit=19)
+    ),
     _dcm("slope 0", "reject", "slope", dicom(RescaleSlope=0, RescaleIntercept=0)),
-    _dcm("unknown syntax", "reject", "transfer syntax", _patched(EXPLICIT.encode() + b"\0", b"1.2.840.10008.1.2.9\0")),
-    _dcm("damaged JPEG", "reject", "damaged", lambda: _encapsulated(b"\xff\xd8\xff\xe0junkjunkjunk")),
+    _dcm(
+        "unknown syntax",
+        "reject",
+        "transfer syntax",
+        _patched(EXPLICIT.encode() + b"\0", b"1.2.840.10008.1.2.9\0"),
+    ),
+    _dcm(
+        "damaged JPEG",
+        "reject",
+        "damaged",
+        lambda: _encapsulated(b"\xff\xd8\xff\xe0junkjunkjunk"),
+    ),
     _dcm("zero spacing", "reject", "spacing", dicom(PixelSpacing=[0, 0.1])),
     _dcm("negative spacing", "reject", "spacing", dicom(PixelSpacing=[0.1, -0.1])),
     _dcm("one spacing", "reject", "PixelSpacing", dicom(PixelSpacing=[0.1, 0.1, 0.1])),
-    _dcm("orientation", "reject", "orthogonal", dicom(ImageOrientationPatient=[1, 0, 0, 1, 0, 0], **_TILTED)),
-    _dcm("length past the end", "reject", "truncated|no pixels|damaged", _patched(b"LO" + struct.pack("<H", 10), b"LO" + struct.pack("<H", 60000))),
-    _dcm("RGB", "reject", "colour", dicom(SamplesPerPixel=3, PhotometricInterpretation="RGB")),
+    _dcm(
+        "orientation",
+        "reject",
+        "orthogonal",
+        dicom(ImageOrientationPatient=[1, 0, 0, 1, 0, 0], **_TILTED),
+    ),
+    _dcm(
+        "length past the end",
+        "reject",
+        "truncated|no pixels|damaged",
+        _patched(b"LO" + struct.pack("<H", 10), b"LO" + struct.pack("<H", 60000)),
+    ),
+    _dcm(
+        "RGB",
+        "reject",
+        "colour",
+        dicom(SamplesPerPixel=3, PhotometricInterpretation="RGB"),
+    ),
     _dcm("deflate bomb", "reject", "bomb", _bomb),
     _dcm("nesting", "reject", "damaged", _deep),
-    _dcm("character set", "warn", "character set", dicom(SpecificCharacterSet="ISO_IR 4711"), FILM[None]),
+    _dcm(
+        "character set",
+        "warn",
+        "character set",
+        dicom(SpecificCharacterSet="ISO_IR 4711"),
+        FILM[None],
+    ),
     _dcm("burned in", "warn", "burned-in", dicom(BurnedInAnnotation="YES"), FILM[None]),
-    _dcm("secondary capture", "warn", "burned-in", dicom(SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), FILM[None]),
-    _dcm("monochrome 1", "accept", "", dicom(PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11), (4095 - FILM)[None]),
+    _dcm(
+        "secondary capture",
+        "warn",
+        "burned-in",
+        dicom(SOPClassUID="1.2.840.10008.5.1.4.1.1.7"),
+        FILM[None],
+    ),
+    _dcm(
+        "monochrome 1",
+        "accept",
+        "",
+        dicom(PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11),
+        (4095 - FILM)[None],
+    ),
     _dcm("signed", "accept", "", dicom(_SIGNED), _SIGNED[None]),
-    _dcm("signed monochrome 1", "accept", "", dicom(_SIGNED, PhotometricInterpretation="MONOCHROME1"), (-1 - _SIGNED)[None]),
-    _dcm("signed 12 bits", "accept", "", dicom(_SIGNED & 0xFFF, BitsStored=12, HighBit=11, PixelRepresentation=1), _SIGNED[None]),
-    _dcm("overlay above", "accept", "", dicom(FILM | 0x8000, BitsStored=12, HighBit=11), FILM[None]),
-    _dcm("rescaled", "accept", "", dicom(RescaleSlope=2, RescaleIntercept=-1024), FILM[None].astype(np.int32) * 2 - 1024),
-    _dcm("fractions", "accept", "", dicom(RescaleSlope=0.5, RescaleIntercept=0), (FILM[None] * 0.5).astype(np.float32)),
-    _dcm("executable preamble", "accept", "", b"MZ" + b"\x90" * 126 + _GOOD[128:], FILM[None]),
+    _dcm(
+        "signed monochrome 1",
+        "accept",
+        "",
+        dicom(_SIGNED, PhotometricInterpretation="MONOCHROME1"),
+        (-1 - _SIGNED)[None],
+    ),
+    _dcm(
+        "signed 12 bits",
+        "accept",
+        "",
+        dicom(_SIGNED & 0xFFF, BitsStored=12, HighBit=11, PixelRepresentation=1),
+        _SIGNED[None],
+    ),
+    _dcm(
+        "overlay above",
+        "accept",
+        "",
+        dicom(FILM | 0x8000, BitsStored=12, HighBit=11),
+        FILM[None],
+    ),
+    _dcm(
+        "rescaled",
+        "accept",
+        "",
+        dicom(RescaleSlope=2, RescaleIntercept=-1024),
+        FILM[None].astype(np.int32) * 2 - 1024,
+    ),
+    _dcm(
+        "fractions",
+        "accept",
+        "",
+        dicom(RescaleSlope=0.5, RescaleIntercept=0),
+        (FILM[None] * 0.5).astype(np.float32),
+    ),
+    _dcm(
+        "executable preamble",
+        "accept",
+        "",
+        b"MZ" + b"\x90" * 126 + _GOOD[128:],
+        FILM[None],
+    ),
     _dcm("hostile patient", "accept", "", dicom(**_OUTSIDE), FILM[None]),
     _dcm("implicit", "accept", "", dicom(syntax="1.2.840.10008.1.2"), FILM[None]),
     _dcm("deflated", "accept", "", dicom(syntax=DEFLATED), FILM[None]),
-    _dcm("odd bytes", "accept", "", dicom(FILM.astype(np.uint8)[:5, :7]), FILM.astype(np.uint8)[None, :5, :7]),
+    _dcm(
+        "odd bytes",
+        "accept",
+        "",
+        dicom(FILM.astype(np.uint8)[:5, :7]),
+        FILM.astype(np.uint8)[None, :5, :7],
+    ),
 )
 
 # --- series ------------------------------------------------------------------------

@@ -26,9 +26,18 @@ from fakes import (
 )
 from PIL import Image as PillowImage
 
-from medseg.batch import BatchOptions, make_plan, run_batch, run_plan
-from medseg.batch import run as run_module
+from medseg.batch import (
+    BatchOptions,
+    Progress,
+    Summary,
+    make_plan,
+    run_batch,
+    run_plan,
+)
+from medseg.batch import pipeline as pipeline_module
+from medseg.batch import result as result_module
 from medseg.batch import scan as scan_module
+from medseg.batch import session as session_module
 from medseg.batch import work as work_module
 from medseg.batch.isolate import IsolatedReader
 from medseg.batch.journal import Journal
@@ -137,7 +146,14 @@ def test_a_png_cannot_hold_overlapping_labels(tmp_path: Path) -> None:
 def test_junk_and_hidden_names_are_counted(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     write_number(folder / "a.png", 1)
-    for junk in ("notes.txt", ".DS_Store", "._a.png", "Thumbs.db", "README", "DICOMDIR"):
+    for junk in (
+        "notes.txt",
+        ".DS_Store",
+        "._a.png",
+        "Thumbs.db",
+        "README",
+        "DICOMDIR",
+    ):
         (folder / junk).write_text("junk")
     write_number(folder / ".hidden" / "b.png", 2)
     plan = make_plan([folder], tmp_path / "out", NUMBERED)
@@ -345,7 +361,7 @@ def test_planning_takes_a_linear_time(tmp_path: Path) -> None:
 # The run
 
 
-def run(folder: Path, out: Path, **options: object) -> run_module.Summary:
+def run(folder: Path, out: Path, **options: object) -> Summary:
     """Run quietly with a fresh fake predictor."""
     return run_batch([folder], out, NumberPredictor(), BatchOptions(**options))
 
@@ -403,7 +419,9 @@ def test_inputs_are_untouched(tmp_path: Path) -> None:
     assert [(f.read_bytes(), f.stat().st_mtime_ns) for f in films] == before
 
 
-def test_a_second_run_skips_what_is_done_and_retries_what_failed(tmp_path: Path) -> None:
+def test_a_second_run_skips_what_is_done_and_retries_what_failed(
+    tmp_path: Path,
+) -> None:
     films = write_folder(tmp_path / "in", 6)
     good = films[2].read_bytes()
     films[2].write_bytes(b"")
@@ -427,9 +445,13 @@ def test_changed_images_masks_engines_and_overwrite_are_done_again(
     (out / films[1].relative_to(tmp_path / "in")).write_bytes(b"torn")
     assert str(run(tmp_path / "in", out)) == "2 done, 0 failed, 2 skipped"
     assert mask_number(out / films[0].relative_to(tmp_path / "in")) == 99
-    assert str(run(tmp_path / "in", out, overwrite=True)) == "4 done, 0 failed, 0 skipped"
+    assert (
+        str(run(tmp_path / "in", out, overwrite=True)) == "4 done, 0 failed, 0 skipped"
+    )
     other = NumberPredictor(engine="other")
-    assert str(run_batch([tmp_path / "in"], out, other)) == "4 done, 0 failed, 0 skipped"
+    assert (
+        str(run_batch([tmp_path / "in"], out, other)) == "4 done, 0 failed, 0 skipped"
+    )
 
 
 def test_verify_finds_a_mask_with_other_bytes(tmp_path: Path) -> None:
@@ -525,7 +547,7 @@ def test_the_disk_running_full_stops_the_run_and_a_resume_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_folder(tmp_path / "in", 12)
-    write = work_module.write_segmentation
+    write = result_module.write_segmentation
     calls = []
 
     def full(seg, path, **options):
@@ -534,7 +556,7 @@ def test_the_disk_running_full_stops_the_run_and_a_resume_ends_it(
             raise DiskError(path, "the disk is full")
         return write(seg, path, **options)
 
-    monkeypatch.setattr(work_module, "write_segmentation", full)
+    monkeypatch.setattr(result_module, "write_segmentation", full)
     plan = make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
     summary = run_plan(plan, NumberPredictor(), BatchOptions(workers=2))
     assert summary.exit_code == ExitCode.DISK
@@ -542,7 +564,7 @@ def test_the_disk_running_full_stops_the_run_and_a_resume_ends_it(
     assert len(calls) < 12
     with pytest.raises(DiskError, match="disk is full"):
         run(tmp_path / "in", tmp_path / "out", workers=0)
-    monkeypatch.setattr(work_module, "write_segmentation", write)
+    monkeypatch.setattr(result_module, "write_segmentation", write)
     assert str(run(tmp_path / "in", tmp_path / "out")) == "7 done, 0 failed, 5 skipped"
 
 
@@ -554,7 +576,7 @@ def test_tables_that_cannot_be_written_are_a_disk_error(
     def full(*args):
         raise DiskError("failures.csv", "the disk is full")
 
-    monkeypatch.setattr(run_module.tables, "write_failures", full)
+    monkeypatch.setattr(session_module.tables, "write_failures", full)
     with pytest.raises(DiskError, match=r"failures\.csv"):
         run(tmp_path / "in", tmp_path / "out")
 
@@ -585,7 +607,9 @@ def test_a_second_run_is_locked_out(tmp_path: Path) -> None:
 
 def test_shards_add_up(tmp_path: Path) -> None:
     films = write_folder(tmp_path / "in", 6)
-    flat = [write_number(tmp_path / "flat" / f.name, i + 1) for i, f in enumerate(films)]
+    flat = [
+        write_number(tmp_path / "flat" / f.name, i + 1) for i, f in enumerate(films)
+    ]
     for shard in (flat[:3], flat[3:]):
         run_batch(shard, tmp_path / "out", NumberPredictor())
     summary = run(tmp_path / "flat", tmp_path / "out")
@@ -620,7 +644,7 @@ def test_the_library_passes_a_cancel_on(
     def cancel(run, todo):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "_loop", cancel)
+    monkeypatch.setattr(pipeline_module, "loop", cancel)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "in", tmp_path / "out", workers=0)
 
@@ -648,7 +672,7 @@ def test_reading_ahead_is_bounded(
     run_batch([tmp_path / "in"], tmp_path / "a", Counting(), BatchOptions(workers=3))
     assert 2 <= most[0] <= 5
     most[0] = 0
-    monkeypatch.setattr(run_module, "_AHEAD_BYTES", 1)
+    monkeypatch.setattr(pipeline_module, "_AHEAD_BYTES", 1)
     run_batch([tmp_path / "in"], tmp_path / "b", Counting(), BatchOptions(workers=3))
     assert most[0] == 1
 
@@ -656,8 +680,10 @@ def test_reading_ahead_is_bounded(
 def test_progress_counts_every_case(tmp_path: Path) -> None:
     films = write_folder(tmp_path / "in", 5)
     films[0].write_bytes(b"")
-    seen: list[run_module.Progress] = []
-    run_batch([tmp_path / "in"], tmp_path / "out", NumberPredictor(), progress=seen.append)
+    seen: list[Progress] = []
+    run_batch(
+        [tmp_path / "in"], tmp_path / "out", NumberPredictor(), progress=seen.append
+    )
     assert [p.done + p.failed + p.skipped for p in seen] == [0, 1, 2, 3, 4, 5]
     assert {p.total for p in seen} == {5}
     assert sum(bool(p.entry and p.entry.error) for p in seen) == 1
@@ -690,11 +716,15 @@ def test_maps_and_split_labels_are_written(tmp_path: Path) -> None:
     write_number(tmp_path / "in" / "a.png", 7)
     options = {"probabilities": True, "uncertainty": True}
     run(tmp_path / "in", tmp_path / "out", **options)
-    assert read_image(tmp_path / "out" / "a_probabilities.tif").pixels.dtype == np.float32
+    assert (
+        read_image(tmp_path / "out" / "a_probabilities.tif").pixels.dtype == np.float32
+    )
     assert (tmp_path / "out" / "a_uncertainty.tif").exists()
     split = BatchOptions(split_labels=True, report=True)
     for done in (1, 0):
-        summary = run_batch([tmp_path / "in"], tmp_path / "split", ChestPredictor(), split)
+        summary = run_batch(
+            [tmp_path / "in"], tmp_path / "split", ChestPredictor(), split
+        )
         assert summary.done == done
     heart = read_image(tmp_path / "split" / "a" / "heart.png").pixels
     assert set(np.unique(heart)) == {0, 255}
@@ -707,7 +737,15 @@ def test_maps_and_split_labels_are_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a b.png", "it's.png", 'q".png', "n\nl.png", "-dash.png", "é漢.png", "x" * 220 + ".png"],
+    [
+        "a b.png",
+        "it's.png",
+        'q".png',
+        "n\nl.png",
+        "-dash.png",
+        "é漢.png",
+        "x" * 220 + ".png",
+    ],
 )
 def test_odd_names_come_out(tmp_path: Path, name: str) -> None:
     write_number(tmp_path / "in" / name, 5)
@@ -735,7 +773,9 @@ def _table(out: Path) -> list[dict[str, str]]:
     ("field", "options"),
     [("workers", {"workers": -1}), ("time_limit", {"time_limit": 0})],
 )
-def test_options_out_of_range_are_refused(field: str, options: dict[str, float]) -> None:
+def test_options_out_of_range_are_refused(
+    field: str, options: dict[str, float]
+) -> None:
     with pytest.raises(ConfigError, match=field):
         BatchOptions(**options)
 
@@ -824,7 +864,7 @@ def test_memory_and_descriptors_are_flat(tmp_path: Path) -> None:
     process = psutil.Process()
     marks: list[tuple[int, int, int]] = []
 
-    def look(progress: run_module.Progress) -> None:
+    def look(progress: Progress) -> None:
         if progress.done in (200, 780):
             marks.append(
                 (process.memory_info().rss, process.num_fds(), process.num_threads())

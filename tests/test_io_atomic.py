@@ -5,18 +5,20 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from medseg.errors import DiskError, ExitCode, FileError
+from medseg.errors import DiskError, ExitCode, FileError, MedsegError
 from medseg.geometry import Geometry
 from medseg.io import atomic, read_segmentation, write_segmentation
 from medseg.labels import Label, LabelSet
 from medseg.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CELLS = LabelSet((Label(1, "cell", "#ffffff"),), "instances")
 OLD = Segmentation(np.eye(6, dtype=np.uint8), CELLS, Geometry.pixels(2))
@@ -75,6 +77,14 @@ def _break(patch: pytest.MonkeyPatch, countdown: _Countdown) -> None:
     patch.setattr(Path, "open", opened)
 
 
+def _attempt(path: Path) -> MedsegError | None:
+    try:
+        write_segmentation(NEW, path)
+    except (DiskError, FileError) as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize("suffix", [".tif", ".nii", ".nii.gz", ".nrrd", ".mha", ".png"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EMFILE])
 def test_whatever_call_fails_the_final_file_is_old_or_new(
@@ -90,15 +100,11 @@ def test_whatever_call_fails_the_final_file_is_old_or_new(
         countdown = _Countdown(fatal, code)
         with pytest.MonkeyPatch.context() as patch:
             _break(patch, countdown)
-            try:
-                write_segmentation(NEW, path)
-                failed = False
-            except DiskError as error:
-                assert error.exit_code == ExitCode.DISK
-                assert code in (errno.ENOSPC, errno.EACCES)
-                failed = True
-            except FileError:
-                failed = True
+            failure = _attempt(path)
+        failed = failure is not None
+        if isinstance(failure, DiskError):
+            assert failure.exit_code == ExitCode.DISK
+            assert code in (errno.ENOSPC, errno.EACCES)
         assert failed == countdown.fired
         assert path.read_bytes() in (old, new)
         assert failed or path.read_bytes() == new
@@ -178,9 +184,16 @@ def test_stale_parts_and_nothing_else_are_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(errno.ENOSPC, DiskError), (errno.EROFS, DiskError), (errno.EIO, FileError), (None, FileError)],
+    [
+        (errno.ENOSPC, DiskError),
+        (errno.EROFS, DiskError),
+        (errno.EIO, FileError),
+        (None, FileError),
+    ],
 )
-def test_system_errors_become_ours(code: int | None, kind: type, tmp_path: Path) -> None:
+def test_system_errors_become_ours(
+    code: int | None, kind: type, tmp_path: Path
+) -> None:
     error = OSError(code, os.strerror(code)) if code else OSError()
     assert isinstance(atomic.write_error(tmp_path, error), kind)
 
@@ -199,7 +212,9 @@ def test_a_writer_that_loses_pixels_is_caught(
 
     real = write._ENCODERS["tiff"]
 
-    def careless(stream: Any, path: Path, pixels: Any, geometry: Any, block: Any) -> None:
+    def careless(
+        stream: Any, path: Path, pixels: Any, geometry: Any, block: Any
+    ) -> None:
         real(stream, path, pixels * 0, geometry, block)
 
     monkeypatch.setitem(write._ENCODERS, "tiff", careless)
@@ -221,7 +236,12 @@ def test_a_writer_that_loses_geometry_or_labels_is_caught(
     ):
 
         def careless(
-            stream: Any, path: Path, pixels: Any, geometry: Any, _: Any, block: Any = block
+            stream: Any,
+            path: Path,
+            pixels: Any,
+            geometry: Any,
+            _: Any,
+            block: Any = block,
         ) -> None:
             real(stream, path, pixels, geometry, block)
 

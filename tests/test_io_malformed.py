@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import malformed_dicom
 import numpy as np
@@ -13,6 +13,9 @@ from malformed import FILES, Malformed
 
 from medseg.errors import FileError, ImageWarning
 from medseg.io import probe, read_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CASES = (*FILES, *malformed_dicom.FILES, *malformed_dicom.SERIES)
 REJECT = [c for c in CASES if c.verdict == "reject"]

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import nrrd
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 import tifffile
 from malformed_dicom import STACK, series
 
 from medseg.geometry import Geometry
 from medseg.image import Image
-from medseg.io import atomic, read_image, read_segmentation, write_image, write_segmentation
+from medseg.io import (
+    atomic,
+    read_image,
+    read_segmentation,
+    write_image,
+    write_segmentation,
+)
 from medseg.labels import Label, LabelSet, chest_labels
 from medseg.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EXCLUSIVE = LabelSet((Label(1, "bone", "#ff0000"), Label(300, "fat", "#00ff00")))
 CELLS = LabelSet((Label(1, "cell", "#ffffff"),), "instances")
@@ -64,7 +73,9 @@ def masks(ndim: int, geometry: Geometry) -> list[Segmentation]:
     rng = np.random.default_rng(3)
     size = SIZE[-ndim:]
     return [
-        Segmentation(rng.integers(0, 2, (5, *size), np.uint8), chest_labels(), geometry),
+        Segmentation(
+            rng.integers(0, 2, (5, *size), np.uint8), chest_labels(), geometry
+        ),
         Segmentation(rng.choice([0, 1, 300], size), EXCLUSIVE, geometry),
         Segmentation(rng.integers(0, 70_000, size), CELLS, geometry),
     ]
@@ -95,7 +106,9 @@ def _check_mask(seg: Segmentation, suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "uint16", "int16", "int32", "float32", "float64"]
+)
 def test_an_image_comes_back_exactly(suffix: str, dtype: str, tmp_path: Path) -> None:
     for channels, ndim in ((1, 2), (3, 2), (4, 2), (1, 3), (3, 3)):
         _check_image(suffix, dtype, channels, ndim, tmp_path)
@@ -196,7 +209,16 @@ def _write_by_simpleitk(voxels: np.ndarray, geometry: Geometry, path: Path) -> N
     sitk.WriteImage(image, str(path))
 
 
-@pytest.mark.parametrize("axes", [(1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1), (-1, 0, 0, 0, -1, 0), (0.8, 0.6, 0, -0.6, 0.8, 0)])
+@pytest.mark.parametrize(
+    "axes",
+    [
+        (1, 0, 0, 0, 1, 0),
+        (0, 1, 0, 0, 0, -1),
+        (1, 0, 0, 0, 0, -1),
+        (-1, 0, 0, 0, -1, 0),
+        (0.8, 0.6, 0, -0.6, 0.8, 0),
+    ],
+)
 def test_a_dicom_series_keeps_its_world_points(
     axes: tuple[float, ...], tmp_path: Path
 ) -> None:
@@ -207,7 +229,9 @@ def test_a_dicom_series_keeps_its_world_points(
     row, column = np.array(axes[:3]), np.array(axes[3:])
     normal = np.cross(row, column)
     for z, y, x in itertools.product((0, 2, 4), (0, 3), (0, 2)):
-        expected = np.array([-10.0, 20, 30]) + 3 * z * normal + 2 * y * column + 1.5 * x * row
+        expected = (
+            np.array([-10.0, 20, 30]) + 3 * z * normal + 2 * y * column + 1.5 * x * row
+        )
         world = image.geometry.world(np.array([z, y, x]))
         np.testing.assert_allclose(world[::-1], expected, atol=1e-9)
     mask = Segmentation((STACK > 30).astype(np.uint8), CELLS, image.geometry)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from medseg.batch.items import Item
 from medseg.batch.journal import (
     Entry,
     Journal,
@@ -21,7 +22,6 @@ from medseg.batch.journal import (
     is_done,
 )
 from medseg.batch.lock import LOCK_NAME, hold
-from medseg.batch.plan import Item
 from medseg.errors import DiskError, LockedError
 
 

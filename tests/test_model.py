@@ -26,6 +26,7 @@ from model_builders import (
     safetensors_bytes,
     tiny_network,
     tiny_spec,
+    window_spec,
 )
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -59,6 +60,7 @@ from medseg.model_spec import (
 )
 from medseg.networks import NETWORKS, build
 from medseg.schema import strict_json
+from medseg.transforms import Step
 
 SPEC, WEIGHTS = "model.json", "weights.safetensors"
 
@@ -345,6 +347,7 @@ BAD_SPECS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "deep": (lambda t: t.update(scores=nested(8)), "levels deep"),
     "self-test size": (lambda t: t["self_test"].update(size=[16]), "self_test has"),
     "self-test huge": (lambda t: t["self_test"].update(size=[1024, 1024]), "no map"),
+    "self-test large": (lambda t: t["self_test"].update(size=[1024, 1025]), "has size"),
     "self-test map": (lambda t: t["self_test"].update(map="x"), "no map"),
     "self-test short": (lambda t: t["self_test"].update(map="0*3"), "3 pixels"),
     "self-test wrong": (lambda t: t["self_test"].update(map="7*256"), "agrees in 0.00"),
@@ -383,6 +386,39 @@ def test_json_that_is_refused(text: bytes, message: str, folder: Path) -> None:
     (folder / SPEC).write_bytes(text)
     with pytest.raises(ModelError, match=message):
         load_model(folder)
+
+
+def test_json_that_is_too_long() -> None:
+    with pytest.raises(ModelError, match="has 3 bytes of JSON, at most 2"):
+        strict_json(b"[1]", "x", limit=2, depth=1)
+
+
+def test_an_argument_that_may_be_absent() -> None:
+    assert Network("deeplab", {"rates": None}).argument("rates") is None
+    assert Network("deeplab", {"rates": [1, 2]}).argument("rates") == [1, 2]
+    with pytest.raises(ConfigError, match="Give a list of 1 to 16"):
+        Network("deeplab", {"rates": 3})
+
+
+def test_the_map_of_a_large_self_test_is_thinned(tmp_path: Path) -> None:
+    size = (80, 80)
+    spec = tiny_spec(
+        preprocessing=(Step("Resize", {"spatial_size": list(size)}),),
+        inference=Inference("resize", size),
+    )
+    written = save_model(tmp_path, spec, tiny_network(), self_test_size=size)
+    assert written.self_test is not None
+    assert (written.self_test.size, written.self_test.stride) == (size, 2)
+    load_model(tmp_path)
+
+
+def test_a_volume_model(tmp_path: Path) -> None:
+    spec = window_spec((16, 16, 16))
+    torch.manual_seed(0)
+    save_model(tmp_path, spec, build("unet", spec.network.arguments))
+    test = load_model(tmp_path).spec.self_test
+    assert test is not None
+    assert (test.size, test.stride) == ((16, 16, 16), 1)
 
 
 def test_brackets_in_text_are_no_depth() -> None:

@@ -32,7 +32,7 @@ from medseg.labels import Label, LabelSet
 from medseg.model import Model
 from medseg.model_spec import Cleaning, Decoding, Flip, Inference, Network
 from medseg.postprocess import fill_holes, keep_largest
-from medseg.predict import Predictor, decode, predictor
+from medseg.predict import Predictor, decode, predictor, windows
 from medseg.predict.windows import blended_slabs, importance, window_starts
 from medseg.transforms import Step
 
@@ -137,6 +137,19 @@ def test_blending_of_volumes_equals_monai() -> None:
         mode="gaussian",
     )[0].numpy()
     np.testing.assert_allclose(found.probabilities, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_slabs_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slabs() -> list[tuple[int, np.ndarray]]:
+        pixels = RNG.normal(size=(1, 20, 12)).astype(np.float32)
+        read = lambda window: pixels[(slice(None), *window)]  # noqa: E731
+        return list(blended_slabs(read, lambda b: b, (20, 12), (8, 8)))
+
+    assert [start for start, _ in slabs()] == [0, 6, 12]
+    monkeypatch.setattr(windows, "PIECE", 24)
+    found = slabs()
+    assert [start for start, _ in found] == list(range(0, 20, 2))
+    assert {values.shape for _, values in found} == {(1, 2, 12)}
 
 
 def test_weights_are_above_zero() -> None:
@@ -299,6 +312,13 @@ def test_small_pieces_go() -> None:
     assert mask.sum(axis=(1, 2)).tolist() == [2, 3]
     decode.clean_mask(again, labels, steps, again=True)
     assert again.sum(axis=(1, 2)).tolist() == [3, 3]
+
+
+def test_a_structure_that_is_not_there_is_not_cleaned() -> None:
+    rule = Decoding("threshold", steps=(Cleaning("fill_holes", ("left_lung",)),))
+    values = np.full((2, 4, 4), 0.1, np.float32)
+    found = decode.clean_probabilities(values, LabelSet(LUNGS, "overlapping"), rule)
+    np.testing.assert_array_equal(found, values)
 
 
 def test_a_very_large_mask_is_cleaned_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -605,11 +625,15 @@ def test_out_of_memory_equals_a_run_started_there(room: int) -> None:
     assert tried == calls - len(predictor.fallbacks)
 
 
-def test_a_film_falls_back_to_the_cpu() -> None:
+def test_a_film_falls_back_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     predictor = on_gpu(function_model(tiny_spec(), soft), room=1)
     found = predictor.predict(Image.from_array(FILM))
     assert found.provenance["device"] == "cpu"
     assert predictor.fallbacks == ("batch 1, window 16x16, cpu",)
+    assert emptied == [1]
 
 
 def test_the_bottom_of_the_ladder_names_the_bytes(

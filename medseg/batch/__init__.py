@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from medseg.batch.plan import Item, Plan, make_plan
-from medseg.batch.run import Progress, Summary, run_batch, run_plan
-from medseg.batch.work import BatchOptions
+from medseg.batch.items import Item, Plan
+from medseg.batch.job import BatchOptions
+from medseg.batch.plan import make_plan
+from medseg.batch.run import run_batch, run_plan
+from medseg.batch.session import Progress, Summary
 
 __all__ = [
     "BatchOptions",

@@ -13,21 +13,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medseg.batch.items import Item
+from medseg.batch.job import BatchOptions, Job, StagedPredictor
 from medseg.batch.journal import Entry
-from medseg.batch.plan import Item
-from medseg.batch.work import (
-    BatchOptions,
-    Case,
-    Job,
-    StagedPredictor,
-    failure,
-    process,
-    warnings_kept,
-)
+from medseg.batch.notes import warnings_kept
+from medseg.batch.work import Case, failure, process
 from medseg.errors import ConfigError, DiskError, FileError
 
 if TYPE_CHECKING:
-    from medseg.batch.run import Run
+    from medseg.batch.session import Run
 
 Factory = Callable[..., StagedPredictor]
 

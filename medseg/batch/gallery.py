@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from medseg import __version__
+from medseg.batch.items import Item, Plan
+from medseg.batch.job import Job
 from medseg.batch.journal import Entry
 from medseg.batch.masks import MaskFiles, read_masks
-from medseg.batch.plan import Item, Plan
 from medseg.batch.report import ReportRow, write_report
-from medseg.batch.work import Job
 from medseg.errors import MedsegError
 from medseg.overlay import thumbnail
 

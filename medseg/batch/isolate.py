@@ -131,7 +131,7 @@ def _close_pipes(child: subprocess.Popen[bytes]) -> None:
 
 def _image(answer: dict[str, Any], stream: IO[bytes]) -> Image:
     pixels = np.empty(answer["shape"], np.dtype(answer["dtype"]))
-    view = memoryview(pixels.reshape(-1).view(np.uint8))
+    view = pixels.reshape(-1).view(np.uint8).data
     while len(view):
         count = stream.readinto(view)  # type: ignore[attr-defined]
         if not count:
@@ -167,7 +167,7 @@ def _answer(path: Path) -> tuple[dict[str, Any], bytes | memoryview]:
         "dtype": pixels.dtype.str,
         "geometry": asdict(image.geometry),
         "meta": dict(image.meta),
-    }, memoryview(pixels.reshape(-1).view(np.uint8))
+    }, pixels.reshape(-1).view(np.uint8).data
 
 
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from medseg.batch.plan import Item
+from medseg.batch.items import Item
 from medseg.errors import DiskError
 
 JOURNAL_NAME = "medseg-run.jsonl"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
-from medseg.batch.work import StagedPredictor
+from medseg.batch.job import StagedPredictor
 from medseg.labels import LabelSet
 
 
@@ -22,8 +23,8 @@ def load_labels(models: Sequence[str]) -> LabelSet:
 def load_predictor(
     models: Sequence[str],
     *,
-    engine: str = "auto",
-    device: str = "auto",
+    engine: Literal["auto", "torch", "openvino"] = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     test_time_augmentation: bool = False,
     threads: int | None = None,
     sha256: str | None = None,

@@ -75,7 +75,7 @@ def _lock(descriptor: int) -> bool:
 
             # Far past the end, so that the holder's name can still be read.
             os.lseek(descriptor, 1 << 20, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
             os.lseek(descriptor, 0, os.SEEK_SET)
     except (BlockingIOError, PermissionError):
         return False

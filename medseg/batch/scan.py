@@ -114,7 +114,8 @@ def _folders(
 ) -> Iterator[tuple[str, str, list[os.DirEntry[str]], str]]:
     """Yield (folder, name prefix, its files, problem), each folder once."""
     seen: set[Identity] = set() if skip is None else {skip}
-    real, linked = [(str(root), "")], []
+    real: list[tuple[str, str]] = [(str(root), "")]
+    linked: list[tuple[str, str]] = []
     while real or linked:
         folder, prefix = real.pop() if real else linked.pop(0)
         try:
@@ -125,7 +126,12 @@ def _folders(
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            yield folder, prefix, [], f"is a folder that cannot be read ({error.strerror})"
+            yield (
+                folder,
+                prefix,
+                [],
+                f"is a folder that cannot be read ({error.strerror})",
+            )
             continue
         files = []
         for entry in entries:

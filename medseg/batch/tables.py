@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medseg.batch.items import Plan
 from medseg.batch.journal import Entry
-from medseg.batch.plan import Plan
 from medseg.io.atomic import replace_file
 from medseg.measure import COLUMNS
 

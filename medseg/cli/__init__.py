@@ -105,5 +105,3 @@ def _report(error: Exception) -> int:
     remedy = "This is a defect: run again with --debug and report it"
     print(f"medseg: {printable(text)}. {remedy}.", file=sys.stderr)
     return ExitCode.SOME_FAILED
-
-

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from medseg.errors import ExitCode, printable
 
 if TYPE_CHECKING:
-    from medseg.batch.run import Progress
+    from medseg.batch.session import Progress
 
 # A cancelled run may end the files in hand; after this many seconds it just stops,
 # which a resume stands as well as it stands a kill.
@@ -71,8 +71,9 @@ class Display:
                 completed=seen,
                 description=f"{progress.failed} failed" if progress.failed else "",
             )
-        elif entry is None and progress.skipped:
-            self._line(f"{progress.skipped} of {progress.total} are done already")
+        elif entry is None:
+            if progress.skipped:
+                self._line(f"{progress.skipped} of {progress.total} are done already")
         elif time.monotonic() - self._spoken > _PLAIN_SECONDS:
             self._spoken = time.monotonic()
             self._line(f"{seen} of {progress.total}, {self._left(progress)} left")
@@ -134,7 +135,8 @@ def cancellable(display: Display) -> Iterator[None]:
         return
 
     def leave() -> None:
-        os.write(2, f"\n{display.counts()}\n".encode())
+        below_bar = "\n" if sys.stderr.isatty() else ""
+        os.write(2, f"{below_bar}{display.counts()}\n".encode())
         os._exit(ExitCode.CANCELLED)
 
     timer = threading.Timer(_GRACE, leave)

@@ -13,9 +13,9 @@ from medseg.cli.display import Display, cancellable, say
 from medseg.errors import ExitCode
 
 if TYPE_CHECKING:
-    from medseg.batch.plan import Plan
-    from medseg.batch.run import Summary
-    from medseg.batch.work import BatchOptions
+    from medseg.batch.items import Plan
+    from medseg.batch.job import BatchOptions
+    from medseg.batch.session import Summary
 
 Inputs = Annotated[
     list[Path], typer.Argument(metavar="IN...", help="Images, folders, DICOM series.")
@@ -97,7 +97,7 @@ def predict(
     Exit codes: 0 all done, 1 some files failed, 2 nothing written, 3 another run
     holds OUT, 4 disk full, 130 cancelled.
     """
-    from medseg.batch.work import BatchOptions
+    from medseg.batch.job import BatchOptions
 
     options = BatchOptions(
         format=format,
@@ -155,7 +155,10 @@ def segment(
     if dask is not None:
         from medseg.batch.dask import make_executor
 
-        execute = make_executor(dask, load_predictor, arguments)
+        # Workers run what this process would: else a resume would not know its own.
+        facts = predictor.describe()
+        here = {name: facts[name] for name in ("engine", "device")}
+        execute = make_executor(dask, load_predictor, {**arguments, **here})
     start = time.monotonic()
     with display:
         summary = run_plan(plan, predictor, options, display.show, execute)

@@ -19,7 +19,7 @@ class Engine(Protocol):
     name: str
     device: str
     threads: int | None
-    precision: str
+    precision: Precision
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""

@@ -62,7 +62,7 @@ class OpenVinoEngine:
         streams: int = 1,
     ) -> None:
         self.threads = threads
-        self.precision = precision or "float32"
+        self.precision: Precision = precision or "float32"
         self._openvino = import_openvino()
         self._network = network
         self._options: dict[str, Any] = {

@@ -39,9 +39,9 @@ class TorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         volumes = any(p.ndim == 5 for p in network.parameters())
-        self._layout = torch.channels_last_3d if volumes else torch.channels_last
+        layout = torch.channels_last_3d if volumes else torch.channels_last
         network = copy.deepcopy(network).eval()
-        self._network = network.to(device, memory_format=self._layout)
+        self._network = network.to(device).to(memory_format=layout)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``.
@@ -49,13 +49,14 @@ class TorchEngine:
         Raises:
             torch.OutOfMemoryError: If the device has too little memory.
         """
+        layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
         autocast = self.precision != "float32"
         kind = getattr(torch, self.precision)
         with (
             torch.inference_mode(),
             torch.autocast(self.device, dtype=kind, enabled=autocast),
         ):
-            images = torch.from_numpy(batch).to(self.device, memory_format=self._layout)
+            images = torch.from_numpy(batch).to(self.device, memory_format=layout)
             logits = self._network(images)
             return np.ascontiguousarray(logits.float().cpu().numpy())
 

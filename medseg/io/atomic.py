@@ -6,11 +6,14 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medseg.errors import DiskError, FileError, MedsegError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _STALE = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.part")
 _DISK = {

@@ -8,14 +8,16 @@ a text chunk, NRRD and MetaImage in a header field.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ConfigError, FileError
 from medseg.geometry import Geometry
 from medseg.labels import Label, LabelSet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 KEYWORD = "medseg"
 VERSION = 1
@@ -33,6 +35,15 @@ class Block:
 
     geometry: Geometry
     labels: LabelSet | None = None
+
+    def replaces(self, geometry: Geometry) -> bool:
+        """Return whether our geometry is the exact form of the header's.
+
+        It is not where another program changed the header since.
+        """
+        own = self.geometry
+        same_axes = own.ndim == geometry.ndim
+        return same_axes and (own.unit == "px" or own.matches(geometry))
 
     def dump(self) -> str:
         """Return the JSON text: the same block always gives the same text."""

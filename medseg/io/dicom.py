@@ -6,13 +6,15 @@ No text of the file is kept or quoted: only sizes, spacing, modality and the lik
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
+from medseg.io.dicom_decode import decode, quiet
 from medseg.io.dicom_geometry import file_geometry
-from medseg.io.dicom_pixels import PixelFacts, decode, quiet, read_facts
+from medseg.io.dicom_pixels import PixelFacts, read_facts
 from medseg.io.source import Opened, Source, parsing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Dataset = Any  # pydicom.Dataset; imported only when a DICOM file is read
 
@@ -44,7 +46,7 @@ def _check_deflated(source: Source) -> None:
     """Inflate a deflated file piece by piece, keeping nothing, up to a limit."""
     head = source.read(4096)
     start = head.find(_DEFLATED.encode())
-    if start < 0 or not head[128:132] == b"DICM":
+    if start < 0 or head[128:132] != b"DICM":
         source.stream.seek(0)
         return
     group = int.from_bytes(head[140:144], "little")
@@ -111,7 +113,15 @@ def open_dicom(source: Source) -> Opened:
             frames, late = decode(source, dataset, facts)
         return frames[order].reshape(shape), late
 
-    return Opened("dicom", shape, facts.dtype, geometry, load, meta_of(dataset, facts), tuple(notes))
+    return Opened(
+        "dicom",
+        shape,
+        facts.dtype,
+        geometry,
+        load,
+        meta_of(dataset, facts),
+        tuple(notes),
+    )
 
 
 def meta_of(dataset: Dataset, facts: PixelFacts) -> dict[str, Any]:
@@ -138,5 +148,3 @@ def file_notes(source: Source, dataset: Dataset) -> list[str]:
         notes.append("no DICOM preamble; read from its first element")
     source.stream.seek(0)
     return notes
-
-

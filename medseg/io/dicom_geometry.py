@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.geometry import Geometry
-from medseg.io.source import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from medseg.io.source import Source
 
 Dataset = Any
 
@@ -68,7 +71,9 @@ def numbers(source: Source, dataset: Dataset, name: str, count: int) -> list[flo
     return values
 
 
-def spacing_of(source: Source, dataset: Dataset, name: str) -> tuple[float, float] | None:
+def spacing_of(
+    source: Source, dataset: Dataset, name: str
+) -> tuple[float, float] | None:
     """Return ``(y, x)`` spacing in mm of an element, None if it is absent.
 
     Raises:
@@ -144,7 +149,9 @@ def frame_plane(source: Source, dataset: Dataset, index: int) -> Plane:
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
     own = dataset.PerFrameFunctionalGroupsSequence
     if index >= len(own):
-        raise source.fail(f"frame {index + 1} has no functional group, {len(own)} present")
+        raise source.fail(
+            f"frame {index + 1} has no functional group, {len(own)} present"
+        )
 
     def group(name: str) -> Dataset:
         for holder in (own[index], shared):
@@ -191,7 +198,7 @@ def _plane(
 
 
 def sort_planes(source: Source, planes: list[Plane], names: list[str]) -> list[int]:
-    """Return the order of parallel planes along their normal.
+    """Return the order of two or more parallel planes along their normal.
 
     Raises:
         FileError: If they are not parallel, not equally spaced, at one position, or
@@ -203,8 +210,6 @@ def sort_planes(source: Source, planes: list[Plane], names: list[str]) -> list[i
     along = np.array([p.position @ first.normal for p in planes])
     order = [int(i) for i in np.argsort(along, kind="stable")]
     gaps = np.diff(along[order])
-    if not len(gaps):
-        return order
     _check_gaps(source, gaps, [names[i] for i in order])
     places = np.array([planes[i].position for i in order])
     steps = np.diff(places, axis=0)
@@ -228,9 +233,13 @@ def _check_like(source: Source, first: Plane, plane: Plane, name: str) -> None:
             "(a localizer, or another series)",
             "Move it out of the folder",
         )
-    if max(abs(a / b - 1) for a, b in zip(plane.spacing, first.spacing, strict=True)) > 1e-3:
+    if (
+        max(abs(a / b - 1) for a, b in zip(plane.spacing, first.spacing, strict=True))
+        > 1e-3
+    ):
         raise source.fail(
-            f"pixel spacing differs: {first.spacing} mm, and {plane.spacing} mm in {name}"
+            f"pixel spacing differs: {first.spacing} mm, "
+            f"and {plane.spacing} mm in {name}"
         )
 
 

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from medseg.io.limits import check_present
-from medseg.io.rescale import rescale, rescaled_dtype
-from medseg.io.source import Source
+from medseg.io.rescale import rescaled_dtype
+
+if TYPE_CHECKING:
+    from medseg.io.source import Source
 
 Dataset = Any
-
-_NATIVE = {
-    "1.2.840.10008.1.2": "<",
-    "1.2.840.10008.1.2.1": "<",
-    "1.2.840.10008.1.2.1.98": "<",
-    "1.2.840.10008.1.2.1.99": "<",
-    "1.2.840.10008.1.2.2": ">",
-}
-
-
-_LOCK = threading.RLock()  # pydicom's validation mode and all warnings are global
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence pydicom and highdicom: their warnings quote the file."""
-    from pydicom.config import disable_value_validation
-
-    logging.getLogger("pydicom").addHandler(logging.NullHandler())
-    with _LOCK, warnings.catch_warnings(), disable_value_validation():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @dataclass(frozen=True)
@@ -119,7 +92,9 @@ def read_facts(source: Source, dataset: Dataset) -> PixelFacts:
     stored = _integer(source, dataset, "BitsStored", allocated)
     high = _integer(source, dataset, "HighBit", stored - 1)
     if allocated not in (8, 16, 32):
-        raise source.fail(f"{allocated} bits allocated per pixel; 8, 16 and 32 are read")
+        raise source.fail(
+            f"{allocated} bits allocated per pixel; 8, 16 and 32 are read"
+        )
     if not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
         raise source.fail(
             f"{stored} bits stored (high bit {high}) in {allocated} bits allocated"
@@ -175,7 +150,9 @@ def _modality(source: Source, dataset: Dataset) -> tuple[float, float, tuple[str
     slope = _number(source, holder, "RescaleSlope", 1.0)
     intercept = _number(source, holder, "RescaleIntercept", 0.0)
     if not math.isfinite(slope) or not math.isfinite(intercept) or slope == 0:
-        raise source.fail(f"rescale slope {slope}, intercept {intercept} lose the image")
+        raise source.fail(
+            f"rescale slope {slope}, intercept {intercept} lose the image"
+        )
     if dataset.get("ModalityLUTSequence"):
         return slope, intercept, ("its modality lookup table is not applied",)
     return slope, intercept, ()
@@ -186,99 +163,18 @@ def _rescale_holder(source: Source, dataset: Dataset) -> Dataset:
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
     name = "PixelValueTransformationSequence"
-    found = [g[name].value[0] for g in (shared, *frames) if g is not None and g.get(name)]
+    found = [
+        g[name].value[0] for g in (shared, *frames) if g is not None and g.get(name)
+    ]
     if not found:
         return dataset
-    pairs = {(float(f.get("RescaleSlope", 1)), float(f.get("RescaleIntercept", 0))) for f in found}
+    pairs = {
+        (float(f.get("RescaleSlope", 1)), float(f.get("RescaleIntercept", 0)))
+        for f in found
+    }
     if len(pairs) > 1:
         raise source.fail(
             f"{len(pairs)} different rescale slopes in one multi-frame file",
             "Use a series of single slices",
         )
     return found[0]
-
-
-def decode(
-    source: Source, dataset: Dataset, facts: PixelFacts
-) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """Return frames ``(F, Y, X)``, high = bright, rescaled; and notes.
-
-    Raises:
-        FileError: If the pixels are short or damaged, or of an unknown encoding.
-    """
-    syntax = _transfer_syntax(dataset)
-    notes: tuple[str, ...] = ()
-    if syntax in _NATIVE:
-        raw, notes = _native(source, dataset, facts, _NATIVE[syntax])
-    else:
-        raw = _compressed(source, dataset, facts, syntax)
-    pixels = _significant(raw, facts)
-    if facts.photometric == "MONOCHROME1":
-        low, high = facts.bounds
-        pixels = (low + high - pixels.astype(np.int64)).astype(pixels.dtype)
-    if facts.slope == 1 and facts.intercept == 0:
-        return pixels, notes
-    if facts.dtype.kind == "f":
-        return rescale(pixels, facts.slope, facts.intercept).astype(np.float32), notes
-    wide = pixels.astype(np.int64) * int(facts.slope) + int(facts.intercept)
-    return wide.astype(facts.dtype), notes
-
-
-def _transfer_syntax(dataset: Dataset) -> str:
-    meta = getattr(dataset, "file_meta", None)
-    syntax = str(meta.get("TransferSyntaxUID", "")) if meta else ""
-    if syntax:
-        return syntax
-    implicit, little = dataset.original_encoding
-    if implicit:
-        return "1.2.840.10008.1.2"
-    return "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
-
-
-def _native(
-    source: Source, dataset: Dataset, facts: PixelFacts, order: str
-) -> tuple[NDArray[Any], tuple[str, ...]]:
-    data = dataset.PixelData
-    check_present(source.path, facts.nbytes, len(data))
-    notes: tuple[str, ...] = ()
-    if len(data) > facts.nbytes + facts.nbytes % 2:
-        notes = (
-            f"pixel data too long: {facts.nbytes} bytes wanted, {len(data)} present",
-        )
-    dtype = facts.raw_dtype.newbyteorder(order)
-    words = dataset["PixelData"].VR == "OW"
-    raw = np.frombuffer(data, dtype, facts.nbytes // dtype.itemsize)
-    if order == ">" and facts.allocated == 8 and words:
-        # Big-endian words of two 8-bit pixels are swapped.
-        raw = np.frombuffer(data, ">u2").astype("<u2").view(dtype)[: raw.size]
-    raw = raw.astype(dtype.newbyteorder("="), copy=False)
-    return raw.reshape(facts.frames, facts.rows, facts.columns), notes
-
-
-def _compressed(
-    source: Source, dataset: Dataset, facts: PixelFacts, syntax: str
-) -> NDArray[Any]:
-    from pydicom.pixels import get_decoder
-    from pydicom.uid import UID
-
-    try:
-        decoder = get_decoder(UID(syntax))
-    except NotImplementedError as error:
-        shown = syntax if len(syntax) < 65 and set(syntax) <= set("0123456789.") else ""
-        raise source.fail(f"unknown transfer syntax {shown}") from error
-    with quiet():
-        frames, _ = decoder.as_array(dataset, raw=True)
-    expected = (facts.frames, facts.rows, facts.columns)
-    if frames.size != math.prod(expected):
-        raise source.fail(f"decoded to {frames.shape}, the header declares {expected}")
-    return frames.reshape(expected)
-
-
-def _significant(raw: NDArray[Any], facts: PixelFacts) -> NDArray[Any]:
-    """Keep the stored bits: overlays may lie above, sign bits must be spread."""
-    bits = raw.dtype.itemsize * 8
-    above, below = bits - 1 - facts.high, facts.high + 1 - facts.stored
-    raw = raw.view(np.dtype(f"{'i' if facts.signed else 'u'}{bits // 8}"))
-    if above == 0 and below == 0:
-        return raw
-    return (raw << above) >> (above + below)

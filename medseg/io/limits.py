@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medseg.errors import ConfigError, FileError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 # Deflate cannot expand by more than 1032; a declared size beyond this is a lie.
 DEFLATE_RATIO = 1100
@@ -53,7 +56,8 @@ class Limits:
             if size > limit:
                 raise FileError(
                     path,
-                    f"declares a size of {text}, {size} {unit}, over the limit of {limit}",
+                    f"declares a size of {text}, {size} {unit}, "
+                    f"over the limit of {limit}",
                     f"Raise Limits.{field} if the file is genuine",
                 )
         return pixels * itemsize

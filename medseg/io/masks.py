@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.errors import FileError, ImageWarning, printable
 from medseg.io.limits import Limits
@@ -16,6 +14,11 @@ from medseg.io.read import opened
 from medseg.io.sniff import HEAD, content_of
 from medseg.labels import LabelSet
 from medseg.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
 
 
 def read_segmentation(
@@ -88,9 +91,8 @@ def _whole_numbers(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
 def _by_name(pixels: NDArray[Any], stored: LabelSet, labels: LabelSet) -> NDArray[Any]:
     """Return the channels in the caller's order, where the file names them."""
     overlapping = stored.kind == labels.kind == "overlapping"
-    if not overlapping or not set(labels.names) <= set(stored.names):
-        return pixels
-    if len(pixels) != len(stored):
+    named = set(labels.names) <= set(stored.names) and len(pixels) == len(stored)
+    if not overlapping or not named:
         return pixels
     return pixels[[stored.index(name) for name in labels.names]]
 
@@ -168,7 +170,12 @@ def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmen
     if labels is None:
         kind = found[0].kind
         together = sorted((s.labels[0] for s in found), key=lambda x: x.value)
-        masks = [m for _, m in sorted(zip(found, masks, strict=True), key=lambda p: p[0].labels[0].value)]
+        masks = [
+            m
+            for _, m in sorted(
+                zip(found, masks, strict=True), key=lambda p: p[0].labels[0].value
+            )
+        ]
         labels = LabelSet(tuple(together), kind)
     channels = np.concatenate([m[:1] for m in masks]) > 0
     return Segmentation(_merge(folder, channels, labels), labels, geometry)
@@ -181,7 +188,9 @@ def _merge(folder: Path, channels: NDArray[np.bool_], labels: LabelSet) -> NDArr
         raise FileError(folder, "split PNGs cannot hold instances", "Write .tif")
     if (channels.sum(axis=0, dtype=np.uint16) > 1).any():
         raise FileError(folder, "masks overlap, the labels are exclusive")
-    mask = np.zeros(channels.shape[1:], np.min_scalar_type(max(x.value for x in labels)))
+    mask = np.zeros(
+        channels.shape[1:], np.min_scalar_type(max(x.value for x in labels))
+    )
     for on, label in zip(channels, labels, strict=True):
         mask[on] = label.value
     return mask

@@ -10,11 +10,9 @@ import math
 import re
 import zlib
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.geometry import Geometry
 from medseg.io.block import KEYWORD, Block, parse_block
@@ -27,6 +25,11 @@ from medseg.io.plain import (
     whole_numbers,
 )
 from medseg.io.source import Opened, Source, parsing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 _TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2",
@@ -61,9 +64,7 @@ def open_metaimage(source: Source) -> Opened:
     notes: list[str] = []
     geometry = _geometry(source, fields, ndim, notes)
     block = parse_block(source.path, fields[KEYWORD]) if KEYWORD in fields else None
-    if block and block.geometry.ndim != ndim:
-        block = None
-    if block and (block.geometry.unit == "px" or block.geometry.matches(geometry)):
+    if block and block.replaces(geometry):
         geometry, notes = block.geometry, []
     _check_data(source, fields, start, nbytes, packed)
 
@@ -129,7 +130,9 @@ def _dtype(source: Source, fields: dict[str, str]) -> np.dtype[Any]:
         raise source.fail(f"unknown MetaImage element type {name[:30]!r}")
     if fields.get("BinaryData", "True").lower() not in ("true", "1"):
         raise source.fail("pixels written as text are not read", "Save it as binary")
-    big = _flag(fields, "BinaryDataByteOrderMSB") or _flag(fields, "ElementByteOrderMSB")
+    big = _flag(fields, "BinaryDataByteOrderMSB") or _flag(
+        fields, "ElementByteOrderMSB"
+    )
     return np.dtype((">" if big else "<") + code)
 
 
@@ -198,7 +201,9 @@ def _data_stream(
         size = stream.seek(0, 2)
         start = size - nbytes if skip == -1 else skip
         if not 0 <= start <= size:
-            raise source.fail(f"a HeaderSize of {skip} leads past the end ({size} bytes)")
+            raise source.fail(
+                f"a HeaderSize of {skip} leads past the end ({size} bytes)"
+            )
     stream.seek(start)
     return stream
 
@@ -206,7 +211,7 @@ def _data_stream(
 def write_metaimage(
     stream: BinaryIO, path: Path, pixels: NDArray[Any], geometry: Geometry, block: Block
 ) -> None:
-    """Write ``(C, [Z,] Y, X)`` or, without a channel axis, ``([Z,] Y, X)``, deflated."""
+    """Write ``(C, [Z,] Y, X)`` or, without channels, ``([Z,] Y, X)``, deflated."""
     n = geometry.ndim
     channels = len(pixels) if pixels.ndim > n else 1
     if pixels.ndim > n:

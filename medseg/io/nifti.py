@@ -6,23 +6,23 @@ The one place where NIfTI's RAS ``(x, y, z)`` meets our LPS ``([z,] y, x)``.
 from __future__ import annotations
 
 import gzip
-import io
 import math
 import struct
 import zlib
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from medseg.errors import FileError
-from medseg.geometry import Geometry
 from medseg.io.block import Block, parse_block
 from medseg.io.limits import check_deflate, check_present
-from medseg.io.nifti_affine import ras_affine, read_geometry
+from medseg.io.nifti_affine import read_geometry
 from medseg.io.rescale import rescale
 from medseg.io.source import Opened, Source, parsing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from medseg.geometry import Geometry
 
 _KINDS = {
     2: "u1", 256: "i1", 4: "i2", 512: "u2", 8: "i4", 768: "u4", 1024: "i8",
@@ -32,7 +32,7 @@ _REFUSED = {
     1: "1-bit", 32: "complex", 1792: "complex", 2048: "complex", 128: "RGB",
     2304: "RGBA", 1536: "128-bit float",
 }  # fmt: skip
-_EXTENSION_CODE = 6  # comment
+EXTENSION_CODE = 6  # comment
 _TRAILING = 2**20
 
 
@@ -96,9 +96,8 @@ def _geometry(
 ) -> Geometry:
     own = block.geometry if block is not None else None
     if own is not None and own.ndim == spatial and own.unit == "px":
-        return own
+        return own  # no form is set, and none is missing
     geometry = read_geometry(source, header, spatial, notes)
-    # Ours is exact and knows the detector plane, unless the header was edited since.
     return own if own is not None and own.matches(geometry) else geometry
 
 
@@ -125,8 +124,6 @@ def _header(source: Source, data: _Data) -> tuple[Any, str]:
     if raw[344:347] == b"n+1" or raw[4:7] == b"n+2":
         raise source.fail(f"wrong NIfTI header size {sizes['<']}, 348 or 540 expected")
     raise source.fail("not recognised: the content is not a NIfTI header")
-
-
 
 
 def _sizes(source: Source, header: Any) -> tuple[tuple[int, ...], list[str]]:
@@ -206,7 +203,7 @@ def _block(
         if size < 16 or at + size > len(raw):
             return None
         body = raw[at + 8 : at + size]
-        if code == _EXTENSION_CODE and body.startswith(b'{"version":'):
+        if code == EXTENSION_CODE and body.startswith(b'{"version":'):
             return parse_block(source.path, body.rstrip(b"\0"))
         at += size
     return None
@@ -246,62 +243,3 @@ def _pixels(source: Source, offset: int, nbytes: int) -> bytearray:
             f"{nbytes}"
         )
     return buffer
-
-
-def write_nifti(
-    stream: BinaryIO, path: Path, pixels: NDArray[Any], geometry: Geometry, block: Block
-) -> None:
-    """Write ``(C, [Z,] Y, X)`` or, without a channel axis, ``([Z,] Y, X)``.
-
-    Channels are the fourth axis, behind a z axis of 1 in a plane. sform and qform
-    both carry the affine; slope and intercept stay unset.
-
-    Raises:
-        FileError: If NIfTI cannot hold the sizes.
-    """
-    import nibabel as nib
-
-    channels = pixels.ndim - geometry.ndim
-    if max(pixels.shape) > 32767:
-        raise FileError(
-            path, f"NIfTI holds at most 32767 pixels a side, not {pixels.shape}", "Write .tif"
-        )
-    if channels and geometry.ndim == 2:
-        pixels = pixels[:, None]
-    header = nib.Nifti1Header(endianness="<")
-    header.set_data_dtype(pixels.dtype)
-    sizes = pixels.shape[channels:][::-1] + pixels.shape[:channels]
-    header.set_data_shape(sizes)
-    spacing = geometry.spacing[::-1] + (1.0,) * (3 - geometry.ndim)
-    header.set_zooms((*spacing, 1.0)[: len(sizes)])
-    header["scl_slope"], header["scl_inter"] = 1.0, 0.0
-    if geometry.unit == "mm":
-        header.set_xyzt_units("mm")
-        affine = ras_affine(geometry)
-        header.set_qform(affine, code=1, strip_shears=True)
-        header.set_sform(affine, code=1)
-        header["pixdim"][1 : len(sizes) + 1] = (*spacing, 1.0)[: len(sizes)]
-    header.extensions.append(
-        nib.nifti1.Nifti1Extension(_EXTENSION_CODE, block.dump().encode())
-    )
-    header["magic"] = b"n+1"
-    size = 348 + 4 + header.extensions.get_sizeondisk()
-    header["vox_offset"] = size
-    buffer = io.BytesIO()
-    header.write_to(buffer)
-    head = buffer.getvalue().ljust(size, b"\0")
-    _write_packed(stream, path, head, pixels)
-
-
-def _write_packed(
-    stream: BinaryIO, path: Path, head: bytes, pixels: NDArray[Any]
-) -> None:
-    body = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
-    if not path.name.lower().endswith(".gz"):
-        stream.write(head)
-        stream.write(memoryview(body).cast("B"))
-        return
-    # No name and no time, so that equal masks give equal bytes.
-    with gzip.GzipFile("", "wb", compresslevel=1, fileobj=stream, mtime=0) as packed:
-        packed.write(head)
-        packed.write(memoryview(body).cast("B"))

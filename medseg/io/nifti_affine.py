@@ -1,14 +1,17 @@
-"""Between NIfTI's RAS affine over ``(x, y, z)`` and our LPS one over ``([z,] y, x)``."""
+"""Between NIfTI's RAS over ``(x, y, z)`` and our LPS over ``([z,] y, x)``."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.geometry import Geometry
-from medseg.io.source import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from medseg.io.source import Source
 
 _UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 1e-3}
 _SHEAR = 1e-3

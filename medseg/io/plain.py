@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import bz2
 import zlib
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.errors import FileError
 from medseg.io.limits import check_deflate, check_present
-from medseg.io.source import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from medseg.io.source import Source
 
 
 def detached_path(source: Source, name: str) -> Path:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from medseg.geometry import Unit
 from medseg.io.limits import Limits
 from medseg.io.read import opened
+
+if TYPE_CHECKING:
+    import os
+
+    from medseg.geometry import Unit
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.errors import FileError
 from medseg.geometry import Geometry
 from medseg.io.block import KEYWORD, Block, parse_block
 from medseg.io.limits import check_deflate, check_present
 from medseg.io.source import Opened, Source, parsing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -111,7 +114,9 @@ def _leading_block(source: Source) -> Block | None:
         if kind == b"IDAT":
             return None
         if kind == b"tEXt" and data.startswith(KEYWORD.encode() + b"\0", start):
-            return parse_block(source.path, data[start + len(KEYWORD) + 1 : start + length])
+            return parse_block(
+                source.path, data[start + len(KEYWORD) + 1 : start + length]
+            )
     return None
 
 
@@ -173,8 +178,6 @@ def _decode_png(data: bytes, header: _PngHeader) -> NDArray[Any]:
     import imagecodecs
 
     pixels = np.asarray(imagecodecs.png_decode(data))
-    if pixels.shape[:2] != (header.height, header.width):
-        raise ValueError(f"decoded shape {pixels.shape}")
     if header.colour != 0:
         return _colour(pixels)
     pixels = pixels[..., 0] if pixels.ndim == 3 else pixels  # a transparent grey
@@ -194,13 +197,16 @@ def _palette(
         entries = len(picture.getpalette("RGB") or ()) // 3
         if index.max() >= entries:
             raise source.fail(
-                f"palette index {index.max()} is out of range, the palette has {entries}"
+                f"palette index {index.max()} is out of range, "
+                f"the palette has {entries}"
             )
         return index[None] if mask else _colour(np.asarray(picture.convert("RGB")))
 
 
 def _check_rows(source: Source, data: bytes, header: _PngHeader) -> None:
-    packed = b"".join(data[s : s + n] for kind, s, n in _chunks(data) if kind == b"IDAT")
+    packed = b"".join(
+        data[s : s + n] for kind, s, n in _chunks(data) if kind == b"IDAT"
+    )
     rows = zlib.decompressobj().decompress(packed, header.packed_bytes)
     if not header.interlaced:
         check_present(source.path, header.packed_bytes, len(rows))
@@ -228,7 +234,9 @@ def open_jpeg(source: Source) -> Opened:
         picture = Pillow.open(source.stream, formats=("JPEG",))
         turned = picture.getexif().get(0x0112, 1)
     if picture.mode not in ("L", "RGB"):
-        raise source.fail(f"JPEG of colour mode {picture.mode}", "Save it as grey or RGB")
+        raise source.fail(
+            f"JPEG of colour mode {picture.mode}", "Save it as grey or RGB"
+        )
     shape = (len(picture.mode) if picture.mode == "RGB" else 1, *picture.size[::-1])
     source.limits.check(source.path, shape, 1)
 
@@ -250,7 +258,7 @@ def open_jpeg(source: Source) -> Opened:
 
 
 def png_bytes(
-    path: Path, pixels: NDArray[Any], geometry: Geometry, block: Block | None
+    path: Path, pixels: NDArray[Any], geometry: Geometry, block: Block
 ) -> bytes:
     """Return ``(Y, X)`` or ``(3, Y, X)`` uint8, or ``(Y, X)`` uint16, as a PNG.
 
@@ -269,15 +277,14 @@ def png_bytes(
             "Write .tif or .nii.gz",
         )
     info = PngInfo()
-    if block is not None:
-        info.add_text(KEYWORD, block.dump())
+    info.add_text(KEYWORD, block.dump())
     if geometry.unit == "mm":
         per_metre = [round(1000 / s) for s in geometry.spacing]
         if all(0 < n < 2**31 for n in per_metre):
             info.add(b"pHYs", struct.pack(">IIB", per_metre[1], per_metre[0], 1))
-    picture = Pillow.fromarray(np.ascontiguousarray(np.moveaxis(pixels, 0, -1)) if colour else pixels)
+    picture = Pillow.fromarray(
+        np.ascontiguousarray(np.moveaxis(pixels, 0, -1)) if colour else pixels
+    )
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", pnginfo=info, compress_level=1)
     return buffer.getvalue()
-
-

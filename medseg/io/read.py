@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.errors import FileError, ImageWarning, printable
 from medseg.image import Image
@@ -25,6 +23,11 @@ from medseg.io.series import open_series
 from medseg.io.sniff import HEAD, Format, decide
 from medseg.io.source import Opened, Source, parsing
 from medseg.io.tiff import open_tiff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
 
 _OPENERS: dict[Format, Callable[[Source], Opened]] = {
     "dicom": open_dicom,

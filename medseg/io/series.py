@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.errors import FileError, printable
 from medseg.io.dicom import Dataset, file_notes, meta_of, open_dicom, read_dataset
+from medseg.io.dicom_decode import decode
 from medseg.io.dicom_geometry import Plane, file_plane, sort_planes, stack_geometry
-from medseg.io.dicom_pixels import PixelFacts, decode, read_facts
-from medseg.io.limits import Limits
+from medseg.io.dicom_pixels import PixelFacts, read_facts
 from medseg.io.sniff import HEAD, content_of, suffix_of
 from medseg.io.source import Opened, Source, parsing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from medseg.io.limits import Limits
 
 _MAX_FILES = 20_000
 
@@ -35,7 +40,9 @@ class _Slice:
     notes: tuple[str, ...]
 
 
-def open_series(folder: Path, limits: Limits, stack: ExitStack, header_only: bool) -> Opened:
+def open_series(
+    folder: Path, limits: Limits, stack: ExitStack, header_only: bool
+) -> Opened:
     """Check the one series of ``folder``: slices sorted by position, never by name.
 
     Files that are not DICOM are passed over.
@@ -47,7 +54,9 @@ def open_series(folder: Path, limits: Limits, stack: ExitStack, header_only: boo
     paths = list(_dicom_files(folder))
     whole = Source(folder, _closed(stack, folder), 0, limits, header_only)
     if not paths:
-        raise whole.fail("holds no DICOM file", "Give a file, or a folder with a series")
+        raise whole.fail(
+            "holds no DICOM file", "Give a file, or a folder with a series"
+        )
     if len(paths) == 1:
         return open_dicom(_source(paths[0], limits, stack, header_only))
     slices, planes = _sorted(whole, paths, limits)
@@ -116,7 +125,9 @@ def _dicom_files(folder: Path) -> Iterator[Path]:
             yield path
         elif suffix_of(name) in (".dcm", ".dicom", ".ima"):
             raise FileError(
-                path, "not a DICOM file, though its name says so", "Move it out of the folder"
+                path,
+                "not a DICOM file, though its name says so",
+                "Move it out of the folder",
             )
 
 
@@ -163,7 +174,9 @@ def _check_alike(source: Source, slices: list[_Slice]) -> None:
     shapes = Counter((s.facts.rows, s.facts.columns) for s in slices)
     if len(shapes) > 1:
         common, odd = shapes.most_common()[0][0], shapes.most_common()[-1][0]
-        name = next(s.path.name for s in slices if (s.facts.rows, s.facts.columns) == odd)
+        name = next(
+            s.path.name for s in slices if (s.facts.rows, s.facts.columns) == odd
+        )
         raise source.fail(
             f"slices of different size: {common} and {odd} in {name}",
             "Move it out of the folder",
@@ -187,8 +200,8 @@ def _load(
             with parsing(source, "DICOM", quote=False):
                 facts = read_facts(source, dataset)
                 frames, late = decode(source, dataset, facts)
-            if frames.shape != (1, *shape[2:]):
-                raise source.fail("changed while it was being read")
+            if frames.shape != (1, *shape[2:]):  # a file on a shared disk
+                raise source.fail("changed while it was being read", "Run it again")
             volume[0, index] = frames[0]
             notes.update(dict.fromkeys(late))
     return volume, tuple(notes)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from medseg.errors import FileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Format = Literal["dicom", "nifti", "nrrd", "metaimage", "tiff", "png", "jpeg"]
 
@@ -74,7 +76,7 @@ def is_image_name(name: str) -> bool:
 
 
 def content_of(head: bytes) -> str:
-    """Return what the first :data:`HEAD` bytes are: a format, another kind, or ``""``."""
+    """Return what the first :data:`HEAD` bytes are; ``""`` if they are unknown."""
     if head[128:132] == b"DICM":
         return "dicom"
     if _is_nifti(head):
@@ -142,9 +144,12 @@ def decide(path: Path, head: bytes, size: int, name: str | None = None) -> Forma
             f"Rename it to end in {rename}" if rename else "Convert it first",
         )
     if suffix == ".nii" and size < 352:
-        raise FileError(path, f"truncated: a NIfTI header has 352 bytes, {size} present")
+        raise FileError(
+            path, f"truncated: a NIfTI header has 352 bytes, {size} present"
+        )
     raise FileError(
         path,
-        f"not recognised: the first bytes are not those of a {suffix} file ({size} bytes)",
+        f"not recognised: the first bytes are not those of a {suffix} file "
+        f"({size} bytes)",
         "Check what wrote it",
     )

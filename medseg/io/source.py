@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import FileError, MedsegError
-from medseg.geometry import Geometry
-from medseg.io.block import Block
 from medseg.io.limits import Limits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from medseg.geometry import Geometry
+    from medseg.io.block import Block
 
 
 @dataclass(frozen=True)

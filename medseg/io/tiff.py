@@ -9,19 +9,21 @@ from __future__ import annotations
 import logging
 import math
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from medseg.io.block import Block
 from medseg.io.limits import DEFLATE_RATIO, check_deflate, check_present
 from medseg.io.source import Opened, Source, parsing
 from medseg.io.tiff_metadata import Layout, describe, read_layout
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
     from tifffile import TiffPage
+
+    from medseg.io.block import Block
 
 _MAX_PAGES = 2**16
 _PHOTOMETRIC = {0: "WhiteIsZero", 1: "BlackIsZero", 2: "RGB", 3: "palette", 6: "YCbCr"}
@@ -76,10 +78,7 @@ def _pages(source: Source) -> list[TiffPage]:
     with parsing(source, "TIFF"):
         source.stream.seek(0)
         file = tifffile.TiffFile(source.stream, name=source.path.name, is_ome=False)
-        pages = [file.pages[i] for i in range(count)]
-        if len(file.pages) != count:
-            raise ValueError(f"{len(file.pages)} pages in {count} directories")
-    return pages  # type: ignore[return-value]
+        return [file.pages[i] for i in range(count)]  # type: ignore[misc]
 
 
 def _directories(source: Source) -> list[int]:
@@ -156,7 +155,8 @@ def _check_page(source: Source, page: TiffPage, first: TiffPage, number: int) ->
     ):
         if here != there:
             raise source.fail(
-                f"pages of different {name}: page 1 has {there}, page {number + 1} {here}",
+                f"pages of different {name}: page 1 has {there}, "
+                f"page {number + 1} {here}",
                 "Save one file for each",
             )
     shape = (int(page.samplesperpixel), *size)

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.geometry import Geometry
 from medseg.io.block import KEYWORD, Block, parse_block
-from medseg.io.source import Source
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from tifffile import TiffPage
+
+    from medseg.io.source import Source
 
 _MM = {
     "mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4, "in": 25.4,
@@ -204,7 +205,9 @@ def _planes(
         raise source.fail(f"has more than 3 axes ({sizes})", "Save one file per frame")
     axes = tuple(("Z" if a in others else a, n) for a, n in leading)
     if others == ["T"]:
-        return axes, (f"a movie of {dict(leading)['T']} frames is read as a stack in z",)
+        return axes, (
+            f"a movie of {dict(leading)['T']} frames is read as a stack in z",
+        )
     return axes, ()
 
 

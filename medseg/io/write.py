@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import FileError
 from medseg.geometry import Geometry
-from medseg.image import Image
 from medseg.io.atomic import replace_file
 from medseg.io.block import Block
 from medseg.io.limits import Limits
 from medseg.io.metaimage import write_metaimage
-from medseg.io.nifti import write_nifti
-from medseg.io.nrrd import write_nrrd
+from medseg.io.nifti_write import write_nifti
+from medseg.io.nrrd_write import write_nrrd
 from medseg.io.raster import png_bytes
 from medseg.io.read import opened
 from medseg.io.sniff import SUFFIXES, suffix_of
 from medseg.io.tiff import write_tiff
 from medseg.labels import LabelSet
-from medseg.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    import os
+
+    from medseg.image import Image
+    from medseg.segmentation import Segmentation
 
 # What we wrote ourselves may be as large as the memory that held it.
 _UNLIMITED = Limits(2**60, 2**60)
@@ -91,7 +94,7 @@ def write_segmentation(
     """
     path = Path(path)
     if suffix_of(path.name) in (".dcm", ".dicom"):
-        from medseg.io.dicomseg import write_dicomseg
+        from medseg.io.dicomseg_write import write_dicomseg
 
         return (write_dicomseg(seg, path, None if source is None else Path(source)),)
     kind = _kind(path)
@@ -178,7 +181,9 @@ def _write(
     labels: LabelSet | None,
 ) -> None:
     if kind == "png" and geometry.ndim == 3:
-        raise FileError(path, f"a PNG cannot hold a volume {pixels.shape}", "Write .nii.gz")
+        raise FileError(
+            path, f"a PNG cannot hold a volume {pixels.shape}", "Write .nii.gz"
+        )
     channels = pixels.ndim > geometry.ndim
     if channels and len(pixels) == 1:
         pixels, channels = pixels[0], False
@@ -228,5 +233,3 @@ def _check_name(path: Path, name: str) -> None:
         raise FileError(
             path, f"label name {name!r} cannot be a file name", "Rename the label"
         )
-
-

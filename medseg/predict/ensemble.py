@@ -79,7 +79,7 @@ class Ensemble:
         if not self._augment:
             return total
         for flip in spec.flips:
-            axes = [axis + 2 for axis in flip.axes]
+            axes = tuple(axis + 2 for axis in flip.axes)
             mirrored = engine(np.ascontiguousarray(np.flip(batch, axes)))
             back = np.flip(_activate(mirrored, spec.labels), axes)
             total += back[:, _swapped(flip, spec.labels)]
@@ -118,7 +118,7 @@ def check_agreement(specs: Sequence[ModelSpec]) -> None:
 def _activate(logits: Array, labels: LabelSet) -> Array:
     values = torch.from_numpy(logits)
     exclusive = labels.kind == "exclusive"
-    return (values.softmax(1) if exclusive else values.sigmoid_()).numpy()
+    return (values.softmax(1) if exclusive else values.sigmoid()).numpy()
 
 
 def _swapped(flip: Flip, labels: LabelSet) -> list[int]:

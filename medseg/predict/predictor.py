@@ -286,10 +286,12 @@ class Predictor:
             plane = Image(pixels[:, z], Geometry.pixels(2), prepared.image.meta)
             inputs = tuple(self._input(m.spec, plane.pixels) for m in self.models)
             found = self._infer(Prepared(plane, inputs, ""), rung)
-            labels = found.mask
             if found.values is not None:
                 labels = self._mask(found.values, size[1:])
                 stack += [found.values] if keep else []
+            else:
+                assert found.mask is not None  # one or the other is there
+                labels = found.mask
             self._rows(mask, slice(z, z + 1))[...] = np.expand_dims(labels, -3)
         return Inferred(np.stack(stack, axis=1) if stack else None, mask)
 

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Blending = Literal["gaussian", "constant"]
 
+# Numbers in a slab that is handed on: 16 MB.
+PIECE = 2**22
+
 
 def window_starts(length: int, window: int, overlap: float) -> list[int]:
     """Return where windows begin along an axis; the last one ends at its end.
@@ -74,9 +77,17 @@ def blended_slabs(
                 count[(slice(None), *place[1:])] += weights
         assert total is not None  # there is at least one window
         done = after - row
-        yield row, total[:, :done] / count[:done]
+        # In pieces: on a wide image the quotient is as large as the buffer.
+        for part in _pieces(done, total[:, 0].size):
+            yield row + part.start, total[:, part] / count[part]
         _shift(total, done, axis=1)
         _shift(count, done, axis=0)
+
+
+def _pieces(rows: int, row_size: int) -> Iterator[slice]:
+    step = max(1, PIECE // row_size)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
 
 
 def _place(corner: Sequence[int], window: Sequence[int]) -> tuple[slice, ...]:

@@ -43,7 +43,13 @@ def card(spec: ModelSpec) -> str:
         WARNING,
         "\n".join(f"- **{name}:** {value}" for name, value in facts.items()),
         "## Training",
-        _tree(spec.training),
+        _tree(
+            {
+                "data sets": ", ".join(spec.training.data_sets),
+                "cases": spec.training.cases,
+                **spec.training.facts,
+            }
+        ),
         "## Scores on cases not seen in training",
         "Macro means over cases on the films' own grid; intervals are 95 % bootstrap "
         "over patients (1000 draws); failures are counted in.",

@@ -131,13 +131,13 @@ def finish(
 ) -> Path:
     """Save the model, score it on the cases held back, and write its card."""
     spec = make_spec(config, split, len(logs))
-    save_model(folder, spec, network)
+    save_model(folder, spec, network, dtype="float16")
     predictor = Predictor(load_model(folder))
     scores = {}
     for name, cases in split.held.items():
         say(f"scoring {len(cases)} cases of {name}")
         scores[name] = score_cases(predictor, cases, config.labels.names)
     spec = dataclasses.replace(spec, scores=score_table(scores))
-    save_model(folder, spec, network)
+    save_model(folder, spec, network, dtype="float16")
     write_card(load_model(folder).spec, folder)
     return folder

@@ -54,7 +54,7 @@ def score_cases(
     scores: list[Score] = []
     for done, case in enumerate(cases):
         image, truth = read_case(case, names)
-        wanted = available(truth.labels, [*truth.labels.names, *UNIONS])
+        wanted = available(truth.labels.names, [*truth.labels.names, *UNIONS])
         found = predictor.predict(image)
         scores += evaluate_pair(found, truth, structures=wanted, case=case.id)
         progress(done + 1, len(cases))

@@ -1,0 +1,89 @@
+"""What a finished mask leaves: its files, and its row in the table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.batch.items import Item, map_name
+from medseg.batch.job import Job
+from medseg.errors import DiskError
+from medseg.geometry import Geometry
+from medseg.image import Image
+from medseg.io import write_image, write_segmentation
+from medseg.labels import LabelSet
+from medseg.measure import Doubt, assess, chest
+from medseg.segmentation import Segmentation
+
+Row = dict[str, float | str | None]
+_CHEST = {"right_lung", "left_lung", "heart"}
+
+
+def write(seg: Segmentation, item: Item, job: Job) -> tuple[Path, ...]:
+    """Write the mask, and the maps that are asked for; return the files.
+
+    Raises:
+        FileError: If the format cannot hold the mask.
+        DiskError: If the disk is full or not writable.
+    """
+    folder = (job.out / item.outputs[0]).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(
+            folder, f"cannot be made ({error.strerror})", "Check the folder"
+        ) from error
+    if job.options.split_labels:
+        written = _write_split(seg, item, job)
+    else:
+        written = write_segmentation(seg, job.out / item.target, source=item.source)
+    for name in job.options.maps:
+        pixels = getattr(seg, name)
+        if pixels.ndim == seg.geometry.ndim:
+            pixels = pixels[None]
+        image = Image(pixels, seg.geometry)
+        written += (write_image(image, job.out / map_name(item.target, name)),)
+    return written
+
+
+def _write_split(seg: Segmentation, item: Item, job: Job) -> tuple[Path, ...]:
+    """Write one file a label: PNGs of 0 and 255, other kinds of 0 and 1."""
+    if item.target.endswith(".png"):
+        return write_segmentation(seg, job.out / item.target, split_labels=True)
+    for label, output in zip(seg.labels, item.outputs, strict=False):
+        on = seg.structure(label.name).astype(np.uint8)
+        alone = LabelSet((replace(label, value=1),))
+        one = Segmentation(on, alone, seg.geometry)
+        write_segmentation(one, job.out / output)
+    return tuple(job.out / output for output in item.outputs[: len(seg.labels)])
+
+
+def measure(seg: Segmentation, output: Any, predictor: Any) -> Row:
+    """Return the measurements and the doubt of a finished mask, for its table."""
+    film = seg.geometry.ndim == 2 and set(seg.labels.names) >= _CHEST
+    row = chest.measure(seg).to_row() if film else {}
+    doubt = _doubt(seg, output, predictor)
+    return {
+        **row,
+        "doubt": round(doubt.score, 3),
+        "message": "; ".join(doubt.reasons),
+    }
+
+
+def _doubt(seg: Segmentation, output: Any, predictor: Any) -> Doubt:
+    """Judge how doubtful a mask is, on the network's grid where there is one.
+
+    There the probabilities are at hand, the pieces that cleaning takes away are
+    still to be seen, and the pixels are fewer.
+    """
+    values = getattr(output, "values", None)
+    if values is None:
+        return assess(seg)
+    from medseg.predict.decode import decode
+
+    mask = decode(values, seg.labels, predictor.spec.decoding)
+    coarse = Segmentation(mask, seg.labels, Geometry.pixels(values.ndim - 1))
+    return assess(coarse, values)

@@ -1,0 +1,202 @@
+"""A run in progress: its counts, its journal, and the tables at its end."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import medseg
+from medseg.batch import gallery, tables
+from medseg.batch.items import Item, Plan
+from medseg.batch.job import Job
+from medseg.batch.journal import Entry, Journal, is_done
+from medseg.batch.work import Case, failure, infer, load, save
+from medseg.errors import DiskError, ExitCode
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, after each case."""
+
+    done: int
+    failed: int
+    skipped: int
+    total: int
+    entry: Entry | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended.
+
+    Args:
+        done: Cases finished in this run.
+        failed: Cases that failed.
+        skipped: Cases that were done already.
+        ignored: Files that are no images.
+        seconds: Total time of each stage, over all threads.
+        failures: The table of failures, where there is one.
+        cancelled: The user stopped the run.
+        error: The disk error that stopped it.
+    """
+
+    done: int
+    failed: int
+    skipped: int
+    ignored: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    failures: Path | None = None
+    cancelled: bool = False
+    error: DiskError | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Exit code of the command line."""
+        if self.cancelled:
+            return ExitCode.CANCELLED
+        if self.error is not None:
+            return ExitCode.DISK
+        return ExitCode.SOME_FAILED if self.failed else ExitCode.DONE
+
+    def __str__(self) -> str:
+        line = f"{self.done} done, {self.failed} failed, {self.skipped} skipped"
+        return (
+            f"{line} (see {self.failures})" if self.failed and self.failures else line
+        )
+
+
+Listener = Callable[[Progress], None]
+
+
+class Run:
+    """The counts and the journal of a run in progress."""
+
+    def __init__(self, plan: Plan, job: Job, progress: Listener) -> None:
+        self.plan = plan
+        self.job = job
+        self.stop = threading.Event()
+        self._progress = progress
+        self._journal = Journal(plan.out)
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._seconds: Counter[str] = Counter()
+        self._thumbnails: dict[str, bytes] = {}
+
+    def skip_done(self) -> list[Item]:
+        """Count the cases that need no work; return the others."""
+        options, entries = self.job.options, self._journal.read()
+        todo = []
+        for item in self.plan.items:
+            done = not options.overwrite and is_done(
+                entries.get(item.name),
+                item,
+                self.plan.out,
+                config=self.job.config,
+                model=self.job.model,
+                verify=options.verify,
+            )
+            if done:
+                self._counts["skipped"] += 1
+            else:
+                todo.append(item)
+        self._tell(None)
+        return todo
+
+    def record(self, entry: Entry) -> None:
+        """Journal one case and count it; safe from any thread."""
+        with self._lock:
+            self._counts[entry.status] += 1
+            self._seconds.update(entry.seconds)
+            self._journal.append(entry)
+            self._tell(entry)
+
+    def load(self, item: Item) -> Case:
+        """Read and prepare one case."""
+        return load(item, self.job)
+
+    def infer(self, case: Case) -> None:
+        """Run the network on it."""
+        infer(case, self.job)
+
+    def save(self, case: Case) -> None:
+        """Finish, write and record it.
+
+        Raises:
+            DiskError: If the disk is full; the case is recorded as failed.
+        """
+        try:
+            entry = save(case, self.job)
+            if case.thumbnail:
+                self._thumbnails[case.item.name] = case.thumbnail
+        except DiskError as error:
+            with suppress(DiskError):  # the journal's disk is as full
+                self.record(failure(case, error, self.job))
+            raise
+        self.record(entry)
+
+    def close(self, cancelled: bool, error: DiskError | None) -> Summary:
+        """Write the tables and return the counts."""
+        failures = None
+        try:
+            failures = self._write_tables(cancelled or error is not None)
+        except DiskError as failed:
+            error = error or failed
+        return Summary(
+            self._counts["done"],
+            self._counts["failed"],
+            self._counts["skipped"],
+            self.plan.ignored,
+            dict(self._seconds),
+            failures,
+            cancelled,
+            error,
+        )
+
+    def _write_tables(self, early: bool) -> Path:
+        out, plan = self.plan.out, self.plan
+        entries = self._journal.read()
+        failures = tables.write_failures(
+            out / tables.FAILURES_NAME, tables.entries_of(plan, entries)
+        )
+        if early:
+            return failures
+        tables.write_measurements(
+            out / tables.MEASUREMENTS_NAME, tables.entries_of(plan, entries)
+        )
+        tables.write_run(out / tables.RUN_NAME, self._facts(entries))
+        if self.job.options.report:
+            gallery.write_gallery(plan, entries, self.job, self._thumbnails)
+        return failures
+
+    def _facts(self, entries: Mapping[str, Entry]) -> dict[str, Any]:
+        """Return what ran; nothing that differs between a run and its resume."""
+        failed = sum(
+            e.status == "failed" for e in tables.entries_of(self.plan, entries)
+        )
+        return {
+            "medseg": medseg.__version__,
+            "predictor": dict(self.job.facts),
+            "options": self.job.options.config(),
+            "config_sha256": self.job.config,
+            "model_sha256": self.job.model,
+            "files": len(self.plan.items),
+            "failed": failed,
+            "ignored": self.plan.ignored,
+        }
+
+    def _tell(self, entry: Entry | None) -> None:
+        counts = self._counts
+        self._progress(
+            Progress(
+                counts["done"],
+                counts["failed"],
+                counts["skipped"],
+                len(self.plan.items),
+                entry,
+            )
+        )

@@ -1,0 +1,479 @@
+"""The command line: exit codes, one-line errors, and what each command leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from fakes import NUMBERED, NumberPredictor, tree, write_folder, write_number
+
+from medseg import cli
+from medseg.batch import load
+from medseg.batch.lock import hold
+from medseg.cli import commands, display
+from medseg.cli.display import Display
+from medseg.errors import ExitCode, FileError
+
+FAKES = Path(__file__).with_name("fakes.py")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model is the one that gives back its image's number."""
+    monkeypatch.setattr(load, "load_labels", lambda models: NUMBERED)
+    monkeypatch.setattr(
+        load, "load_predictor", lambda models, **options: NumberPredictor()
+    )
+
+
+def predict(*words: object) -> int:
+    return cli.run(["predict", *map(str, words), "--model", "fake"])
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_is_immediate() -> None:
+    code = (
+        "import sys; from medseg.cli import run; run(['predict', '--help'])\n"
+        "heavy = {'torch', 'monai', 'numpy', 'scipy', 'nibabel'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--split-labels" in done.stdout
+
+
+def test_without_words_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([]) == 0
+    shown = capsys.readouterr().out
+    for name in (
+        "demo", "predict", "evaluate", "measure", "train", "models", "info", "doctor",
+    ):  # fmt: skip
+        assert f"\n  {name} " in shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["bogus"],
+        ["predict"],
+        ["predict", "x", "-o", "y"],
+        ["predict", "x", "-o", "y", "--model", "m", "--engine", "q"],
+        ["predict", "x", "-o", "y", "--model", "m", "--workers", "-1"],
+        ["predict", "--nope"],
+        ["models"],
+        ["info"],
+    ],
+)
+def test_a_usage_error_is_one_line(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(words) == ExitCode.USAGE
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "--help." in lines[0]
+
+
+def test_a_clean_run_ends_with_its_count(
+    fake: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "in", 3)
+    (tmp_path / "in" / "notes.txt").write_text("")
+    assert predict(tmp_path / "in", "-o", tmp_path / "out") == ExitCode.DONE
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith("1 other files ignored")
+    assert "over all threads: read" in lines[-2]
+    assert lines[-1] == "3 done, 0 failed, 0 skipped"
+    assert predict(tmp_path / "in", "-o", tmp_path / "out") == ExitCode.DONE
+    assert last_line(capsys) == "0 done, 0 failed, 3 skipped"
+
+
+def test_a_bad_file_is_one_line_and_exit_code_1(
+    fake: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    films = write_folder(tmp_path / "in", 3)
+    films[1].rename(films[1].with_name("od\nd\x1b.png"))
+    films[1].with_name("od\nd\x1b.png").write_bytes(b"")
+    assert predict(tmp_path / "in", "-o", tmp_path / "out") == ExitCode.SOME_FAILED
+    lines = capsys.readouterr().err.splitlines()
+    bad = [line for line in lines if "empty (0 bytes)" in line]
+    assert len(bad) == 1
+    assert "od\\nd\\x1b.png: " in bad[0]
+    table = tmp_path / "out" / "failures.csv"
+    assert lines[-1] == f"2 done, 1 failed, 0 skipped (see {table})"
+
+
+def test_plan_model_and_lock_errors_leave_nothing(
+    fake: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "in", 1)
+    assert predict(tmp_path / "in", "-o", tmp_path / "in") == ExitCode.USAGE
+    assert predict(tmp_path / "gone", "-o", tmp_path / "out") == ExitCode.USAGE
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    capsys.readouterr()
+    with hold(tmp_path / "out"):
+        assert predict(tmp_path / "in", "-o", tmp_path / "out") == ExitCode.LOCKED
+    assert f"process {os.getpid()} on " in last_line(capsys)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_an_unknown_model_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "in", 1)
+    words = ["predict", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    assert cli.run([*words, "--model", "nobody"]) == ExitCode.USAGE
+    assert capsys.readouterr().err.startswith("nobody: no such model.")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_exit_code_4_with_a_count(
+    fake: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_folder(tmp_path / "in", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ward0").write_text("in the way")
+    assert predict(tmp_path / "in", "-o", tmp_path / "out") == ExitCode.DISK
+    lines = capsys.readouterr().err.splitlines()
+    assert "cannot be made" in lines[-3]
+    assert lines[-1].startswith("0 done, 1 failed, 0 skipped")
+
+
+def test_debug_shows_the_traceback_before_or_after_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["--debug", "info", "gone.png"], ["info", "gone.png", "--debug"]):
+        assert cli.run(words) == ExitCode.SOME_FAILED
+        shown = capsys.readouterr().err
+        assert "Traceback" in shown
+        assert shown.splitlines()[-1].startswith("gone.png: ")
+    assert cli.run(["info", "gone.png"]) == ExitCode.SOME_FAILED
+    assert "Traceback" not in capsys.readouterr().err
+    (tmp_path / "--debug").write_text("")
+    assert cli.run(["info", "--", "--debug"]) == ExitCode.SOME_FAILED
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (KeyError("x\n\x1b[1m"), 1, "medseg: KeyError"),
+        (FileError("a\nb", "is bad"), 1, "a\\nb: is bad."),
+        (typer.Abort(), 130, ""),
+        (KeyboardInterrupt(), 130, ""),
+        (typer.Exit(4), 4, ""),
+    ],
+)
+def test_whatever_a_command_raises_is_one_line_and_a_code(
+    error: BaseException,
+    code: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*words: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert cli.run(["info"]) == code
+    shown = capsys.readouterr().err
+    assert shown.startswith(text)
+    assert "\x1b" not in shown
+    assert len(shown.splitlines()) == bool(text)
+
+
+def test_main_exits_with_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["medseg", "bogus"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == ExitCode.USAGE
+
+
+def test_info_tells_the_header_and_warns_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_number(tmp_path / "a.png", 3)
+    assert cli.run(["info", str(path)]) == 0
+    assert "1 x 8 x 8" in capsys.readouterr().out
+    assert cli.run(["info", "--json", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["shape"] == [1, 8, 8]
+
+
+def test_evaluate_and_measure_score_and_tabulate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("pred", "truth"):
+        for name in ("right_lung", "left_lung", "heart"):
+            write_number(tmp_path / folder / name / "a.png", 255)
+    pred, truth = str(tmp_path / "pred"), str(tmp_path / "truth")
+    numbers = tmp_path / "scores.json"
+    words = ["evaluate", pred, truth, "--labels", "lungs,heart", "--json", str(numbers)]
+    assert cli.run(words) == 0
+    assert "1.0000" in capsys.readouterr().out
+    cases = json.loads(numbers.read_text())["cases"]
+    assert {c["structure"] for c in cases} == {"lungs", "heart"}
+    write_number(tmp_path / "truth" / "heart" / "b.png", 255)
+    assert cli.run(["evaluate", pred, truth]) == ExitCode.SOME_FAILED
+    capsys.readouterr()
+    assert cli.run(["measure", pred, "-o", str(tmp_path / "t.csv")]) == 0
+    assert "a,done," in (tmp_path / "t.csv").read_text()
+    (tmp_path / "pred" / "heart" / "a.png").write_bytes(b"")
+    words = ["measure", pred, "-o", str(tmp_path / "t.csv")]
+    assert cli.run(words) == ExitCode.SOME_FAILED
+    assert "empty" in capsys.readouterr().err
+
+
+def test_train_passes_its_words_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = pytest.importorskip("medseg.train.run")
+    monkeypatch.setattr(
+        run, "train", lambda path, resume, say: (say("epoch 1"), f"{path} {resume}")[1]
+    )
+    assert cli.run(["train", "c.toml", "--resume"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "c.toml True\n"
+    assert shown.err == "epoch 1\n"
+
+
+def test_doctor_reports_a_missing_package_and_a_bad_folder(tmp_path: Path) -> None:
+    from medseg import doctor
+
+    assert doctor.check_python().ok
+    assert doctor.check_package("numpy").ok
+    assert not doctor.check_package("no-such-package").ok
+    assert doctor.check_package("no-such-package", optional=True).ok
+    assert doctor.check_temporary_folder(tmp_path).ok
+    assert not doctor.check_temporary_folder(tmp_path / "gone").ok
+
+
+def test_doctor_exits_1_if_a_check_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from medseg import doctor
+
+    checks = [doctor.Check("a", True, "1.0"), doctor.Check("b", False, "gone")]
+    monkeypatch.setattr(doctor, "examine", lambda: checks)
+    assert cli.run(["doctor"]) == 1
+    assert capsys.readouterr().out == (
+        "ok   a             1.0\nBAD  b             gone\n"
+    )
+
+
+def test_doctor_looks_at_every_shipped_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = pytest.importorskip("medseg.model")
+    from medseg import doctor
+
+    monkeypatch.setattr(model, "shipped_models", lambda: {"broken": tmp_path})
+    (check,) = doctor.check_models()
+    assert not check.ok
+    monkeypatch.setattr(model, "shipped_models", dict)
+    (check,) = doctor.check_models()
+    assert "no shipped model" in check.detail
+
+
+def test_models_pack_unpack_verify_and_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    builders = pytest.importorskip("model_builders")
+    from medseg.model import save_model
+
+    save_model(tmp_path / "m", builders.tiny_spec(), builders.tiny_network())
+    assert cli.run(["models", "list"]) == 0
+    assert cli.run(["models", "verify", str(tmp_path / "m")]) == 0
+    assert cli.run(["models", "show", str(tmp_path / "m")]) == 0
+    assert "right_lung" in capsys.readouterr().out
+    package = str(tmp_path / "m.medseg")
+    assert cli.run(["models", "pack", str(tmp_path / "m"), "-o", package]) == 0
+    assert cli.run(["models", "unpack", package, "-o", str(tmp_path / "n")]) == 0
+    for name in ("model.json", "weights.safetensors"):
+        assert (tmp_path / "m" / name).read_bytes() == (
+            tmp_path / "n" / name
+        ).read_bytes()
+    write_folder(tmp_path / "in", 2)
+    words = ["predict", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    code = cli.run([*words, "--model", str(tmp_path / "m"), "--engine", "torch"])
+    assert code == 0, capsys.readouterr().err
+    assert len(list((tmp_path / "out").rglob("*.tif"))) == 2
+
+
+def test_convert_makes_a_model_of_plain_weights(tmp_path: Path) -> None:
+    builders = pytest.importorskip("model_builders")
+    import torch
+
+    network, spec = builders.tiny_network(), builders.tiny_spec()
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    (tmp_path / "spec.json").write_text(spec.to_json())
+    out = tmp_path / "m"
+    words = [
+        str(tmp_path / "w.pt"),
+        "--spec",
+        str(tmp_path / "spec.json"),
+        "-o",
+        str(out),
+    ]
+    assert cli.run(["models", "convert", *words]) == 0
+    assert cli.run(["models", "verify", str(out)]) == 0
+
+
+def test_the_demo_leaves_masks_tables_overlays_and_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    builders = pytest.importorskip("model_builders")
+    from medseg.labels import chest_labels
+    from medseg.model import save_model
+    from medseg.model_spec import Network
+    from medseg.networks import build
+
+    arguments = {**builders.ARGUMENTS, "out_channels": 5}
+    spec = builders.tiny_spec(
+        name="five", labels=chest_labels(), network=Network("unet", arguments)
+    )
+    save_model(tmp_path / "five", spec, build("unet", arguments).eval())
+    out = tmp_path / "demo"
+    words = ["demo", "-o", str(out), "--films", "1", "--model", str(tmp_path / "five")]
+    assert cli.run(words) == 0, capsys.readouterr().err
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].split() == ["model", "structure", "Dice"]
+    assert len(shown.splitlines()) == 6
+    for name in (
+        "films/images/synthetic0000.png",
+        "five/synthetic0000.tif",
+        "five/measurements.csv",
+        "five/report.html",
+        "overlays/five/synthetic0000.png",
+    ):
+        assert (out / name).is_file(), name
+
+
+def test_the_demo_without_a_model_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = pytest.importorskip("medseg.model")
+    monkeypatch.setattr(model, "shipped_models", dict)
+    assert cli.run(["demo", "-o", str(tmp_path / "demo")]) == ExitCode.USAGE
+    assert "no shipped model" in capsys.readouterr().err
+
+
+def test_progress_on_a_terminal_is_a_bar_and_elsewhere_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from medseg.batch import Progress
+    from medseg.batch.journal import Entry
+
+    bad = Entry(
+        "a", "failed", "c", "m", 0, 0, error="[red]a[/red]: bad.", warnings=("odd",)
+    )
+    steps = [Progress(0, 0, 3, 9), Progress(1, 1, 3, 9, bad)]
+    monkeypatch.setattr(display, "_PLAIN_SECONDS", -1.0)
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda t=terminal: t, raising=False)
+        with Display() as shown:
+            assert shown.counts() == "0 done, 0 failed, 0 skipped"
+            for step in steps:
+                shown.show(step)
+            assert shown.counts() == "1 done, 1 failed, 3 skipped"
+        text = capsys.readouterr().err
+        assert "[red]a[/red]: bad." in text
+        assert "warning: odd" in text
+        if not terminal:
+            assert "3 of 9 are done already" in text
+            assert "5 of 9, " in text
+
+
+def test_text_with_control_bytes_is_made_visible() -> None:
+    assert commands.printable_lines("a\x1b\nb") == "a\\x1b\nb"
+
+
+def start(tmp_path: Path, pause: float) -> subprocess.Popen[str]:
+    """Start a slow run in another process; return when it has begun."""
+    words = ["predict", tmp_path / "in", "-o", tmp_path / "out", "--model", "fake"]
+    process = subprocess.Popen(
+        [sys.executable, FAKES, str(pause), *words], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out" / "medseg-run.jsonl").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_cancel_is_130_and_the_run_goes_on_later(
+    fake: None,
+    tmp_path: Path,
+    kind: signal.Signals,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_folder(tmp_path / "in", 30)
+    process = start(tmp_path, 0.05)
+    process.send_signal(kind)
+    shown = process.communicate(timeout=20)[1]
+    assert process.returncode == ExitCode.CANCELLED, shown
+    done = int(shown.splitlines()[-1].split()[0])
+    assert 0 < done < 30
+    assert predict(tmp_path / "in", "-o", tmp_path / "out") == 0
+    assert last_line(capsys) == f"{30 - done} done, 0 failed, {done} skipped"
+
+
+def test_a_run_stuck_in_a_file_is_left_within_two_seconds(tmp_path: Path) -> None:
+    films = write_folder(tmp_path / "in", 2)
+    films[0].write_bytes(b"")  # journalled at once: the sign that the run has begun
+    process = start(tmp_path, 30)
+    time.sleep(0.3)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    shown = process.communicate(timeout=20)[1]
+    assert process.returncode == ExitCode.CANCELLED
+    assert time.monotonic() - begin < 10  # two where nothing else runs
+    assert shown.splitlines()[-1] == "0 done, 1 failed, 0 skipped"
+
+
+def test_two_runs_on_one_output_do_not_meet(
+    fake: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "in", 12)
+    process = start(tmp_path, 0.05)
+    assert predict(tmp_path / "in", "-o", tmp_path / "out") == ExitCode.LOCKED
+    assert f"process {process.pid} on " in last_line(capsys)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_dask_runs_what_the_command_line_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    builders = pytest.importorskip("model_builders")
+    from medseg.model import save_model
+
+    save_model(tmp_path / "m", builders.tiny_spec(), builders.tiny_network())
+    write_folder(tmp_path / "in", 3)
+    words = ["predict", str(tmp_path / "in"), "--model", str(tmp_path / "m"), "-o"]
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        address = cluster.scheduler_address
+        assert cli.run([*words, str(tmp_path / "dask"), "--dask", address]) == 0
+    assert cli.run([*words, str(tmp_path / "dask")]) == 0
+    assert last_line(capsys) == "0 done, 0 failed, 3 skipped"
+    assert cli.run([*words, str(tmp_path / "plain")]) == 0
+    assert tree(tmp_path / "dask") == tree(tmp_path / "plain")
