@@ -52,6 +52,7 @@ class IsolatedReader:
         """
         for attempt in (1, 2):
             timer = threading.Timer(self._limit, self._child().kill)
+            timer.daemon = True
             timer.start()
             try:
                 return self._ask(path)
@@ -94,6 +95,8 @@ class IsolatedReader:
             )
             self._own.child = child
             self._all.append(child)
+            assert child.stdout is not None
+            child.stdout.readline()  # its start does not count as a file's time
         return child
 
     def _bury(self) -> int:
@@ -171,7 +174,9 @@ def _answer(path: Path) -> tuple[dict[str, Any], bytes | memoryview]:
 
 
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
-    """Answer every path on ``requests`` until it ends."""
+    """Say that all is loaded; then answer every path on ``requests``."""
+    replies.write(b"ready\n")
+    replies.flush()
     for line in requests:
         header, pixels = _answer(Path(json.loads(line)))
         replies.write(json.dumps(header, default=str).encode() + b"\n")
