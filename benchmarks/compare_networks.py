@@ -61,7 +61,7 @@ def configuration(
         output=str(arguments.runs / name),
         labels=LabelsConfig(NAMES, "overlapping", COLOURS),
         data=(DataConfig("jsrt", str(arguments.folder)),),
-        stage=(StageConfig((arguments.size,) * 2, arguments.epochs, 8, 2e-3),),
+        stage=(StageConfig((arguments.size,) * 2, arguments.epochs, 8, 2e-3, 0.3),),
         network=NETWORKS[network],
         loss=LOSSES[loss],
         precision=arguments.precision,
@@ -167,8 +167,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--docs", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--precision", default="bf16-mixed")
     arguments = parser.parse_args()
     rows, folders = [], {}

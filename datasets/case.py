@@ -120,7 +120,7 @@ def _read(case: Case, name: str) -> NDArray[np.bool_] | None:
             return None
         mask = lungs[LUNGS.index(name)]
     other = case.cut.get(name)
-    if other in case.truth:
+    if other is not None and other in case.truth:
         mask = mask & ~read_mask(case.truth[other], case.threshold)
     return mask
 

@@ -15,7 +15,7 @@ from medseg.errors import FileError
 
 SPACING = (0.175, 0.175)  # mm, at 2048 x 2048
 SPACING_1024 = (0.35, 0.35)  # mm
-FOLDS = ("fold1", "fold2")
+FOLDS = {"fold1": "train", "fold2": "val"}
 FILM_FOLDERS = ("All247images", "Nodule154images", "NonNodule93images")
 
 
@@ -27,8 +27,8 @@ def cases(folder: str | Path) -> list[Case]:
 
     Public: ``All247images/*.IMG`` (2048 x 2048) beside the unpacked SCR archive,
     ``scratch/fold1|fold2/masks/<left lung|...>/*.gif`` (1024 x 1024). The films may
-    also lie in ``Nodule154images/`` and ``NonNodule93images/``. ``split`` is the
-    fold's name.
+    also lie in ``Nodule154images/`` and ``NonNodule93images/``. The first fold is
+    for training, the second for validation.
 
     Raises:
         FileError: If a sub folder is missing or there is no film.
@@ -83,14 +83,14 @@ def _public(folder: Path) -> list[Case]:
 def _public_case(folder: Path, film: Path) -> Case:
     truth: dict[str, Path] = {}
     split = None
-    for fold in FOLDS:
+    for fold, part in FOLDS.items():
         masks = folder / "scratch" / fold / "masks"
         # SCR writes the names with a space: "left lung".
         found = existing(
             {s: masks / s.replace("_", " ") / f"{film.stem}.gif" for s in STRUCTURES}
         )
         if found:
-            truth, split = found, fold
+            truth, split = found, part
     return Case(
         id=film.stem,
         image=film,

@@ -66,7 +66,8 @@ class Frame:
         q = (c * dy - s * dx) / np.float32(self.height) + np.float32(0.5)
         across = (c * dx + s * dy) / np.float32(self.half_width)
         p = across - np.float32(self.bend) * np.sin(np.float32(np.pi) * q)
-        return p, q
+        # Both are float32 already; the stubs of numpy do not say so.
+        return p.astype(np.float32, copy=False), q.astype(np.float32, copy=False)
 
     def fill(self, points: Points) -> Mask:
         """Return the pixels whose centre lies in the closed outline ``(N, 2)``."""

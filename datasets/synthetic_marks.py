@@ -63,10 +63,10 @@ def _course(kind: str, j: Points) -> tuple[Points, float, float, float]:
         line = [(-0.9, -0.1), (-0.5, 0.02), (-0.2, 0.1), (-0.14, 0.25), (-0.13, 0.42)]
         return np.array(line) + 0.02 * j[0], 0.0025, 0.4, 0.0
     side = 1 if j[0] > 0 else -1
-    line = np.array(
+    lead = np.array(
         [(0.3, 0.2), (0.5, 0.35), (0.4, 0.6), (0.8, 0.8), (1.3, 0.9)]
     ) + 0.15 * np.reshape(np.concatenate([j, j[:2]]), (5, 2))
-    return line * (side, 1), 0.0018, 0.6, 0.0
+    return lead * (side, 1), 0.0018, 0.6, 0.0
 
 
 def _pacemaker(layer: Field, frame: Frame, j: Points) -> None:

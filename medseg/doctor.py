@@ -87,10 +87,10 @@ def check_gpu() -> Check:
 def check_engines() -> Iterator[Check]:
     """Yield whether each engine can be used."""
     yield Check("engine", True, "torch")
-    try:
-        import openvino
+    from medseg.engines.openvino import import_openvino
 
-        devices = ", ".join(openvino.Core().available_devices)
+    try:
+        devices = ", ".join(import_openvino().Core().available_devices)
     except (ImportError, RuntimeError) as error:
         yield Check("engine", False, f"openvino does not start: {error}")
     else:

@@ -319,7 +319,7 @@ class ModelSpec:
                     self._check_structure(name, "flips.swap")
 
     def to_json(self) -> str:
-        """Return the spec as JSON text; :func:`spec_from_json` reads it."""
+        """Return the spec as JSON text; :meth:`from_json` reads it."""
         return json.dumps(to_plain(self), indent=1, allow_nan=False) + "\n"
 
     @staticmethod

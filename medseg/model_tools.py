@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,15 +95,17 @@ def pack_model(name_or_dir: str | Path, archive: str | Path) -> Path:
     model, archive = load_model(name_or_dir), Path(archive)
     card = (model.folder / CARD_NAME).is_file()
     names = [SPEC_NAME, WEIGHTS_NAME, *([CARD_NAME] if card else [])]
+    assert model.spec.weights is not None  # load_model has checked
+    renamed = replace(model.spec.weights, file=WEIGHTS_NAME)
     with (
         atomic.replace_file(archive) as part,
         zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as pack,
     ):
         for name in names:
-            source = name
-            if name == WEIGHTS_NAME and model.spec.weights:
-                source = model.spec.weights.file
+            source = model.spec.weights.file if name == WEIGHTS_NAME else name
             data = read_bare_file(model.folder, source, _MEMBERS[name])
+            if name == SPEC_NAME and renamed != model.spec.weights:
+                data = replace(model.spec, weights=renamed).to_json().encode()
             # A member without a date: ZipInfo's default is 1 January 1980.
             pack.writestr(zipfile.ZipInfo(name), data)
     return archive

@@ -726,6 +726,7 @@ def test_maps_and_split_labels_are_written(tmp_path: Path) -> None:
             [tmp_path / "in"], tmp_path / "split", ChestPredictor(), split
         )
         assert summary.done == done
+    assert "no picture" not in (tmp_path / "split" / "report.html").read_text()
     heart = read_image(tmp_path / "split" / "a" / "heart.png").pixels
     assert set(np.unique(heart)) == {0, 255}
     split = BatchOptions(split_labels=True, format="nii.gz")

@@ -81,7 +81,7 @@ def test_jsrt_prepared(tmp_path):
 
 def test_jsrt_public_layout(tmp_path):
     first, second = jsrt.cases(jsrt_public_set(tmp_path))
-    assert (first.split, second.split) == ("fold1", "fold2")
+    assert (first.split, second.split) == ("train", "val")
     assert first.spacing == (0.175, 0.175)
     masks, annotated = read_truth(second)
     assert annotated.all()

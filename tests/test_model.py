@@ -740,6 +740,18 @@ def test_show_and_verify(saved: Path) -> None:
     assert "hash you gave" in verify_model(saved, sha256=load_model(saved).sha256)
 
 
+def test_a_pack_of_weights_of_another_name_unpacks(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / WEIGHTS).rename(folder / "second.safetensors")
+    text = (folder / SPEC).read_text()
+    (folder / SPEC).write_text(text.replace(WEIGHTS, "second.safetensors"))
+    unpacked = unpack_model(
+        pack_model(folder, tmp_path / "a.medseg"), tmp_path / "new"
+    )
+    assert load_model(unpacked).sha256 == load_model(folder).sha256
+
+
 def test_pack_and_unpack(folder: Path, tmp_path: Path) -> None:
     (folder / "README.md").write_text("A card.")
     one, two = (pack_model(folder, tmp_path / n) for n in ("a.medseg", "b.medseg"))

@@ -203,7 +203,9 @@ def test_mixed_precision_trains(name):
     ],
 )
 def test_exported_network_gives_the_same_labels(name):
-    import openvino
+    from medseg.engines.openvino import import_openvino
+
+    openvino = import_openvino()
 
     network = tiny(name, out_channels=3).eval()
     x = torch.randn(2, 1, 33, 47)

@@ -139,6 +139,15 @@ class TestConfig:
             ("epochs = 4", "epochs = 0", "stage.epochs", "0"),
             ("batch = 2", "batch = 0", "stage.batch", "0"),
             ("[32, 32]", "[8, 32]", "stage.size", "8"),
+            ("[32, 32]", "[32]", "stage.size", "height and width"),
+            ("seed = 3", "weight_decay = -1.0", "weight_decay", "-1.0"),
+            ("seed = 3", "patience = -1", "patience", "-1"),
+            (
+                "[[stage]]",
+                "[loss]\nclass_weights=[1.0]\n[[stage]]",
+                "loss.class_weights",
+                "1 entries for 2",
+            ),
             ("1e-2", "2.0", "stage.learning_rate", "2.0"),
             ("1e-2", "1e-2\naugmentation = 2", "stage.augmentation", "2"),
             ("[[stage]]", "[loss]\ndice = -1\n[[stage]]", "loss", "-1"),
@@ -419,6 +428,10 @@ class TestCurves:
         # Two of four epochs done at 10 s; then 3 epochs of four times the pixels.
         assert time_left(self.logs, [(4, 100), (3, 400)]) == pytest.approx(20 + 120)
         assert np.isnan(time_left([], [(4, 100)]))
+
+    def test_time_left_of_a_resumed_run(self) -> None:
+        stages = [(4, 100), (3, 400)]
+        assert time_left(self.logs[1:], stages) == time_left(self.logs, stages)
 
     def test_mean_dice_of_an_epoch(self) -> None:
         assert self.logs[1].mean_dice == pytest.approx(0.7)

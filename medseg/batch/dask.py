@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +50,12 @@ def make_executor(
         from distributed import as_completed
 
         futures = {}
+        # A worker's folder is another one: relative paths would go elsewhere there.
+        out = run.plan.out.absolute()
         for item in todo:
+            there = replace(item, source=item.source.absolute())
             future = client.submit(
-                task, item, run.plan.out, factory, key, run.job.options, pure=False
+                task, there, out, factory, key, run.job.options, pure=False
             )
             futures[future] = item
         finished = as_completed(list(futures))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from medseg import __version__
 from medseg.batch.items import Item, Plan
@@ -66,12 +66,10 @@ def _row(entry: Entry, picture: bytes | None) -> ReportRow:
 def _draw(item: Item, job: Job) -> bytes | None:
     """Return the picture of a finished case; None where its files have gone."""
     labels = job.predictor.labels
-    masks = {
-        PurePosixPath(output).name.partition(".")[0]: job.out / output
-        for output in item.outputs
-    }
+    # The masks come first, in the order of the labels; maps follow.
+    masks = zip(labels.names, map(job.out.joinpath, item.outputs), strict=False)
     files = (
-        MaskFiles(item.name, parts={n: masks[n] for n in labels.names})
+        MaskFiles(item.name, parts=dict(masks))
         if job.options.split_labels
         else MaskFiles(item.name, whole=job.out / item.target)
     )

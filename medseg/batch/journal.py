@@ -183,7 +183,12 @@ def is_done(
             return False
         if verify and hash_file(path) != output.sha256:
             return False
-    return entry.mtime_ns == item.mtime_ns or hash_source(item) == entry.sha256
+    if entry.mtime_ns == item.mtime_ns:
+        return True
+    try:
+        return hash_source(item) == entry.sha256
+    except OSError:  # the reader says what is wrong with it
+        return False
 
 
 def hash_source(item: Item) -> str:

@@ -103,12 +103,6 @@ def inspect(path: Path, name: str) -> Found:
     )
 
 
-def series_of(folder: Path) -> Found | None:
-    """Return ``folder`` as one case if it holds one DICOM series directly."""
-    found = [c for c in scan(folder).cases if c.series and c.path == folder]
-    return found[0] if found else None
-
-
 def _folders(
     root: Path, skip: Identity | None
 ) -> Iterator[tuple[str, str, list[os.DirEntry[str]], str]]:

@@ -154,10 +154,16 @@ def segment(
     execute = None
     if dask is not None:
         from medseg.batch.dask import make_executor
+        from medseg.model import shipped_models
 
         # Workers run what this process would: else a resume would not know its own.
         facts = predictor.describe()
         here = {name: facts[name] for name in ("engine", "device")}
+        shipped = shipped_models()
+        here["models"] = tuple(
+            name if name in shipped else str(Path(name).absolute())
+            for name in arguments["models"]
+        )
         execute = make_executor(dask, load_predictor, {**arguments, **here})
     start = time.monotonic()
     with display:

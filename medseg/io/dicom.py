@@ -69,10 +69,9 @@ def _check_ends(source: Source, dataset: Dataset) -> None:
     from pydicom.dataelem import RawDataElement
 
     for part in (getattr(dataset, "file_meta", None), dataset):
-        tags = list(part.keys()) if part else []
-        if not tags:
+        if not part:
             continue
-        element = part.get_item(tags[-1])
+        element = part.get_item(list(part.keys())[-1])
         if isinstance(element, RawDataElement) and element.length != 0xFFFFFFFF:
             present = len(element.value or b"")
             if present < element.length and int(element.tag) != 0x7FE00010:

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from medseg.io.limits import check_present
 from medseg.io.rescale import rescale
 from medseg.io.source import Source
 
-_NATIVE = {
+_ByteOrder = Literal["<", ">"]
+
+_NATIVE: dict[str, _ByteOrder] = {
     "1.2.840.10008.1.2": "<",
     "1.2.840.10008.1.2.1": "<",
     "1.2.840.10008.1.2.1.98": "<",
@@ -81,7 +83,7 @@ def _transfer_syntax(dataset: Dataset) -> str:
 
 
 def _native(
-    source: Source, dataset: Dataset, facts: PixelFacts, order: str
+    source: Source, dataset: Dataset, facts: PixelFacts, order: _ByteOrder
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     data = dataset.PixelData
     check_present(source.path, facts.nbytes, len(data))

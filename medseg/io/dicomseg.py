@@ -13,7 +13,7 @@ from medseg.io.dicom import Dataset, read_dataset
 from medseg.io.dicom_geometry import frame_plane, spacing_of, stack_geometry
 from medseg.io.limits import Limits, check_present
 from medseg.io.source import Source, parsing
-from medseg.labels import Label, LabelSet
+from medseg.labels import Kind, Label, LabelSet
 from medseg.segmentation import Segmentation
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _frames(
     if len(numbers) != count:
         raise source.fail(f"{count} frames, {len(numbers)} of them described")
     exclusive = dataset.get("ContentLabel") == "EXCLUSIVE"
-    kind = "exclusive" if exclusive else "overlapping"
+    kind: Kind = "exclusive" if exclusive else "overlapping"
     return LabelSet(tuple(labels), kind), frames, numbers
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from medseg.geometry import Geometry
+
 
 def read_segmentation(
     path: str | os.PathLike[str],
@@ -150,7 +152,9 @@ def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmen
         names = [f"{n}.png" for n in labels.names]
     if not names:
         raise FileError(folder, "holds no PNG masks", "Give a mask file")
-    masks, found, geometry = [], [], None
+    masks: list[NDArray[Any]] = []
+    found: list[LabelSet] = []
+    geometry: Geometry | None = None
     for name in names:
         with opened(folder / name, limits) as file:
             stored = file.block.labels if file.block else None
@@ -162,10 +166,11 @@ def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmen
                 folder / name,
                 f"has size {pixels.shape[1:]}, its neighbours {masks[0].shape[1:]}",
             )
-        if labels is None and stored is None:
-            raise FileError(folder / name, "states no label name", "Give labels=")
+        if labels is None:
+            if stored is None:
+                raise FileError(folder / name, "states no label name", "Give labels=")
+            found.append(stored)
         masks.append(_whole_numbers(folder / name, pixels))
-        found.append(stored)
         geometry = file.geometry
     if labels is None:
         kind = found[0].kind
@@ -178,6 +183,7 @@ def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmen
         ]
         labels = LabelSet(tuple(together), kind)
     channels = np.concatenate([m[:1] for m in masks]) > 0
+    assert geometry is not None  # there is at least one file
     return Segmentation(_merge(folder, channels, labels), labels, geometry)
 
 

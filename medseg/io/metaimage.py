@@ -217,7 +217,7 @@ def write_metaimage(
     if pixels.ndim > n:
         pixels = np.moveaxis(pixels, 0, -1)
     body = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
-    packed = zlib.compress(memoryview(body).cast("B"), 1)
+    packed = zlib.compress(body.data.cast("B"), 1)
     # Column i of our direction is axis i; its line here, all reversed to x, y, z.
     matrix = np.array(geometry.direction)[::-1, ::-1].T
     sizes = body.shape[:n][::-1]

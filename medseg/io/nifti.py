@@ -48,7 +48,7 @@ class _Data:
             self.stream = gzip.GzipFile(fileobj=source.stream, mode="rb")
 
     def read(self, count: int) -> bytes:
-        return self.stream.read(count)  # type: ignore[no-any-return]
+        return self.stream.read(count)
 
 
 def open_nifti(source: Source) -> Opened:

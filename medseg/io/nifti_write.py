@@ -70,9 +70,9 @@ def _write_packed(
     body = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     if not path.name.lower().endswith(".gz"):
         stream.write(head)
-        stream.write(memoryview(body).cast("B"))
+        stream.write(body.data.cast("B"))
         return
     # No name and no time, so that equal masks give equal bytes.
     with gzip.GzipFile("", "wb", compresslevel=1, fileobj=stream, mtime=0) as packed:
         packed.write(head)
-        packed.write(memoryview(body).cast("B"))
+        packed.write(body.data.cast("B"))

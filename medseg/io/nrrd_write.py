@@ -33,7 +33,7 @@ def write_nrrd(
     stream.write(head.encode("ascii"))
     body = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     with gzip.GzipFile("", "wb", compresslevel=1, fileobj=stream, mtime=0) as packed:
-        packed.write(memoryview(body).cast("B"))
+        packed.write(body.data.cast("B"))
 
 
 def _write_header(

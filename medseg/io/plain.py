@@ -95,7 +95,7 @@ def packed_pixels(
     if encoding == "raw":
         check_present(source.path, nbytes, present)
         buffer = np.empty(nbytes, np.uint8)
-        stream.readinto(memoryview(buffer))  # type: ignore[attr-defined]
+        stream.readinto(buffer.data)  # type: ignore[attr-defined]
         return buffer
     if encoding != "bzip2":
         check_deflate(source.path, nbytes, present)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import struct
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -229,7 +229,9 @@ def _page_samples(page: TiffPage, mask: bool) -> NDArray[Any]:
     if page.photometric in (2, 6):
         return pixels[:3]
     if page.photometric == 3 and not mask:
-        return (page.colormap[:, pixels[0]] >> 8).astype(np.uint8)
+        # Only the first page was checked: `parsing` reports another without one.
+        palette = cast("NDArray[np.uint16]", page.colormap)
+        return (palette[:, pixels[0]] >> 8).astype(np.uint8)
     if page.photometric == 0 and not mask:
         return _white_is_zero(pixels, int(page.bitspersample))
     return pixels

@@ -99,7 +99,7 @@ def _shaped(source: Source, page: TiffPage, text: str, count: int) -> Layout:
         shape = [int(n) for n in fields["shape"]]
         letters = str(fields.get("axes", ""))
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        axes = (("Z", count),) if count > 1 else ()
+        axes: tuple[tuple[str, int], ...] = (("Z", count),) if count > 1 else ()
         return Layout(axes, _resolution(page, len(axes) + 2))
     plane = math.prod((page.imagelength, page.imagewidth, page.samplesperpixel))
     promised = math.prod(shape)

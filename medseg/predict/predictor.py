@@ -273,7 +273,7 @@ class Predictor:
         if not prepared.inputs:
             return self._slices(prepared, rung)
         if self.spec.inference.mode == "resize":
-            whole = [np.asarray(one)[None] for one in prepared.inputs]  # type: ignore[arg-type]
+            whole = [np.asarray(one)[None] for one in prepared.inputs]
             return Inferred(values=self._ensemble.mean(whole, rung.device)[0])
         return self._windows(prepared, rung)
 

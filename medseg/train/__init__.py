@@ -1,1 +1,1 @@
-"""TODO."""
+"""From a configuration file to a model folder."""

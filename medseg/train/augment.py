@@ -123,7 +123,8 @@ class RandDevicesd(RandPaintd):
                 self._tube(draw, height, width, rng)
             else:
                 self._disc(draw, height, width, rng)
-        return pixels + np.asarray(canvas) * rng.uniform(0.15, 0.6)
+        painted = pixels + np.asarray(canvas) * rng.uniform(0.15, 0.6)
+        return painted.astype(np.float32, copy=False)
 
     @staticmethod
     def _tube(

@@ -114,10 +114,10 @@ class StageConfig:
         _require(self.epochs >= 1, "stage.epochs", f"is {self.epochs}", "Use 1 or more")
         _require(self.batch >= 1, "stage.batch", f"is {self.batch}", "Use 1 or more")
         _require(
-            all(n >= 16 for n in self.size),
+            len(self.size) == 2 and all(n >= 16 for n in self.size),
             "stage.size",
-            f"is {self.size}",
-            "Use 16 up",
+            f"is {list(self.size)}",
+            "Give height and width, each 16 or more",
         )
         _require(
             0 < self.learning_rate < 1,
@@ -208,6 +208,13 @@ class TrainConfig:
         _require(bool(self.data), "data", "is empty", "Add a [[data]] table")
         _require(bool(self.stage), "stage", "is empty", "Add a [[stage]] table")
         _require(0 <= self.average < 1, "average", f"is {self.average}", "Use 0 to 1")
+        _require(
+            0 <= self.weight_decay < 1,
+            "weight_decay",
+            f"is {self.weight_decay}",
+            "Use 0 to 1",
+        )
+        _require(self.patience >= 0, "patience", f"is {self.patience}", "Use 0 or more")
         _require(self.devices >= 1, "devices", f"is {self.devices}", "Use 1 or more")
         _require(self.workers >= 0, "workers", f"is {self.workers}", "Use 0 or more")
         _require(
@@ -215,6 +222,14 @@ class TrainConfig:
             "validate_every",
             f"is {self.validate_every}",
             "Use 1 or more",
+        )
+        weights = len(self.loss.class_weights)
+        channels = len(self.labels.names) + (self.labels.kind == "exclusive")
+        _require(
+            weights in (0, channels),
+            "loss.class_weights",
+            f"has {weights} entries for {channels} channels",
+            "Give one a channel (exclusive: background first), or none",
         )
         for name in ("keep_largest", "fill_holes"):
             unknown = set(getattr(self, name)) - set(self.labels.names)

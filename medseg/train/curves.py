@@ -86,20 +86,18 @@ def time_left(
     """Return the seconds that the remaining epochs will take.
 
     Args:
-        logs: Epochs done.
+        logs: Epochs done; only the last one counts.
         config_epochs: For each stage its epochs and the pixels of one image: a
             stage not yet seen is taken to cost in proportion to its pixels.
     """
     if not logs:
         return math.nan
     last = logs[-1]
-    per_pixel = last.seconds / config_epochs[last.stage][1]
-    left = 0.0
-    for number, (epochs, pixels) in enumerate(config_epochs):
-        if number >= last.stage:
-            done = sum(1 for x in logs if x.stage == number)
-            left += (epochs - done) * pixels * per_pixel
-    return left
+    # By its number: the logs of a resumed run begin in the middle.
+    done = last.epoch + 1 - sum(epochs for epochs, _ in config_epochs[: last.stage])
+    pixels = sum(epochs * size for epochs, size in config_epochs[last.stage :])
+    size = config_epochs[last.stage][1]
+    return last.seconds / size * (pixels - done * size)
 
 
 def clock(seconds: float) -> str:

@@ -70,7 +70,8 @@ def find_cases(data: Sequence[DataConfig]) -> Split:
         module = import_module(f"medseg.datasets.{entry.set}")
         part_train, part_held = divide(module.cases(Path(entry.folder)), entry.part)
         train += part_train * entry.repeat
-        counts[entry.set] = counts.get(entry.set, 0) + len(part_train)
+        if part_train:
+            counts[entry.set] = counts.get(entry.set, 0) + len(part_train)
         if part_held:
             held[entry.set] = (*held.get(entry.set, ()), *part_held)
     if not train:
@@ -102,8 +103,8 @@ def load_sample(case: Case, names: Sequence[str], size: tuple[int, ...]) -> Samp
     pixels = to_channels(read_film(case).pixels, "grey").astype(np.float32)
     masks, annotated = read_truth(case, names)
     resize = Resize(size, mode="area")
-    image = ScaleIntensity()(resize(pixels))
-    truth = resize(masks.astype(np.float32) * 255)
+    image = ScaleIntensity()(resize(torch.from_numpy(pixels)))
+    truth = resize(torch.from_numpy(masks.astype(np.float32) * 255))
     return Sample(
         np.asarray(image, np.float16),
         np.asarray(truth).round().astype(np.uint8),

@@ -102,7 +102,7 @@ def fit(
                 if number in state.stopped:
                     break
         first += stage.epochs
-    return cast("nn.Module", state.average.module), state.logs
+    return state.average.module, state.logs
 
 
 def _start(config: TrainConfig, fabric: Fabric) -> State:
@@ -170,7 +170,7 @@ def _epoch(
         fabric.backward(loss)
         fabric.clip_gradients(state.network, state.optimizer, max_norm=5.0)
         state.optimizer.step()
-        state.average.update_parameters(state.network.module)
+        state.average.update_parameters(cast("nn.Module", state.network.module))
         total += loss.item()
     seconds = time.monotonic() - start
     return EpochLog(epoch, number, total / len(loader), rate, seconds)

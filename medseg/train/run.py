@@ -32,9 +32,9 @@ def train(
 ) -> Path:
     """Train the model that the configuration file ``path`` describes.
 
-    Writes into the configuration's ``output``: a checkpoint after every epoch,
-    ``log.csv``, ``curves.png``, TensorBoard events, and at the end the model
-    folder ``model/`` with its card. A run that is resumed goes on exactly.
+    Writes into the configuration's ``output``: a checkpoint after every epoch, and
+    at the end ``log.csv``, ``curves.png``, TensorBoard events and the model folder
+    ``model/`` with its card. A run that is resumed goes on exactly.
 
     Args:
         path: TOML file, see `medseg.train.config.TrainConfig`.
@@ -90,7 +90,7 @@ def claim(config: TrainConfig, output: Path, resume: bool) -> None:
             raise ConfigError(
                 "output", f"{output} holds a run", "Add --resume or choose another"
             )
-        theirs = json.loads(record.read_text(encoding="utf-8"))
+        theirs = json.loads(record.read_text("utf-8")) if record.exists() else {}
         changed = sorted(k for k in mine if mine[k] != theirs.get(k))
         if changed:
             raise ConfigError(
