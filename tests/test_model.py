@@ -746,9 +746,7 @@ def test_a_pack_of_weights_of_another_name_unpacks(
     (folder / WEIGHTS).rename(folder / "second.safetensors")
     text = (folder / SPEC).read_text()
     (folder / SPEC).write_text(text.replace(WEIGHTS, "second.safetensors"))
-    unpacked = unpack_model(
-        pack_model(folder, tmp_path / "a.medseg"), tmp_path / "new"
-    )
+    unpacked = unpack_model(pack_model(folder, tmp_path / "a.medseg"), tmp_path / "new")
     assert load_model(unpacked).sha256 == load_model(folder).sha256
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,7 @@ class TestConfig:
             ("[32, 32]", "[32]", "stage.size", "height and width"),
             ("seed = 3", "weight_decay = -1.0", "weight_decay", "-1.0"),
             ("seed = 3", "patience = -1", "patience", "-1"),
+            ('{ widths = [4, 8, 8], norm = "batch" }', "3", "network.arguments", "3"),
             (
                 "[[stage]]",
                 "[loss]\nclass_weights=[1.0]\n[[stage]]",
@@ -173,6 +175,24 @@ class TestConfig:
             load_config(changed(config_file, old, new))
         assert field in caught.value.subject
         assert words in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("old", "new", "field"),
+        [
+            ('name = "tiny"', 'name = "tiny (2)"', "name"),
+            ('["right_lung", "left_lung"]', '["right_lung", "a/b"]', "labels.name"),
+            ("[labels]", '[labels]\ncolours = ["red", "blue"]', "labels.colour"),
+            ("[4, 8, 8]", "[4, 5000]", "network.arguments.widths"),
+        ],
+    )
+    def test_what_no_model_may_say_stops_the_run_at_its_start(
+        self, config_file: Path, old: str, new: str, field: str
+    ) -> None:
+        from medseg.train.run import train
+
+        with pytest.raises(ConfigError, match=re.escape(field)):
+            train(changed(config_file, old, new))
+        assert not (config_file.parent / "run").exists()
 
     def test_empty_data_and_stage(self, tmp_path: Path) -> None:
         path = tmp_path / "c.toml"

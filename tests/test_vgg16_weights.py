@@ -144,7 +144,7 @@ def test_plain_weights_start_a_network_with_batch_norm(tmp_path):
 @pytest.mark.parametrize("suffix", ["pth", "pt"])
 def test_pickled_file_is_refused(suffix, tmp_path):
     network = build("segnet", {"width": WIDTH})
-    with pytest.raises(FileError, match=r"pickled.*medseg models convert"):
+    with pytest.raises(FileError, match=r"pickled.*save_file"):
         load_vgg16(network, tmp_path / f"vgg16.{suffix}")
 
 

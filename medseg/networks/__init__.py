@@ -63,5 +63,5 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         )
     try:
         return NETWORKS[name](**arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError("network.arguments", str(error)) from error

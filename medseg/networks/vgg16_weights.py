@@ -61,7 +61,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise FileError(
             path,
             "is a pickled file, which can run code",
-            "Convert it with: medseg models convert",
+            "Save its tensors with safetensors.torch.save_file",
         )
     try:
         return load_file(path)
@@ -71,7 +71,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise FileError(
             path,
             f"is no safetensors file ({error})",
-            "Convert it with: medseg models convert",
+            "Save its tensors with safetensors.torch.save_file",
         ) from error
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -306,7 +305,8 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         choices = ", ".join(map(str, arguments))
         _require(value in arguments, where, f"is {value!r}", f"Choose from {choices}")
         return value
-    if origin is types.UnionType or origin is Mapping or kind is Any:
+    if origin is Mapping:
+        _require(isinstance(value, dict), where, f"is {value!r}", "Give a table")
         return value
     return _parse_scalar(kind, value, where)
 

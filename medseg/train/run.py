@@ -59,6 +59,7 @@ def train_config(
     output = Path(config.output)
     build_network(config)
     split = find_cases(config.data)
+    make_spec(config, split, config.epochs)  # what no model may say is said now
     claim(config, output, resume)
     held = sum(map(len, split.held.values()))
     say(f"{len(split.train)} cases to train on, {held} held back")
