@@ -27,11 +27,11 @@ from monai import transforms as mt
 from torch import nn
 
 from medseg.batch import BatchOptions, run_batch
+from medseg.batch.load import load_predictor
 from medseg.batch.scan import scan
 from medseg.engines import make_engine
 from medseg.io import read_image
 from medseg.model import Model, load_model
-from medseg.predict import Predictor
 from medseg.transforms import to_channels
 
 KEPT = 16  # films whose network inputs are held for the bare engine
@@ -58,10 +58,10 @@ def bare_seconds(model: Model, films: list[Path], threads: int, device: str) -> 
 
 
 def medseg_seconds(
-    model: Model, films: list[Path], out: Path, args: argparse.Namespace
+    films: list[Path], out: Path, args: argparse.Namespace
 ) -> tuple[float, dict[str, float]]:
     """Return seconds a film of ``run_batch``, and of each stage over all threads."""
-    predictor = Predictor(model, device=args.device, threads=args.threads)
+    predictor = load_predictor([args.model], device=args.device, threads=args.threads)
     options = BatchOptions(workers=args.workers, format=args.format)
     run_batch(films[:1], out / "warm", predictor, options)
     start = time.perf_counter()
@@ -134,7 +134,7 @@ def main() -> None:
     model = load_model(args.model)
     with tempfile.TemporaryDirectory() as folder:
         bare = bare_seconds(model, films, args.threads, args.device)
-        ours, stages = medseg_seconds(model, films, Path(folder), args)
+        ours, stages = medseg_seconds(films, Path(folder), args)
         peak = peak_megabytes()
         plain = plain_seconds(model, films, Path(folder) / "plain")
     result = {

@@ -9,16 +9,19 @@ from pathlib import Path
 from medseg.batch.evaluate import EvaluateOptions, evaluate_folder
 from medseg.batch.job import BatchOptions
 from medseg.batch.load import load_predictor
+from medseg.batch.masks import find_masks, read_masks
 from medseg.batch.run import run_batch
 from medseg.datasets.synthetic import write_films
-from medseg.errors import ModelError
-from medseg.io import read_image, read_segmentation
+from medseg.errors import ConfigError, ModelError
+from medseg.io import read_image
 from medseg.io.atomic import write_bytes
 from medseg.labels import LabelSet
 from medseg.measure.chest import measure
 from medseg.overlay import encode, overlay
 
 SEED = 20
+# Folders that the demonstration makes beside those of the models, and no folders.
+_TAKEN = ("films", "overlays", "", "..")
 _FEW_DRAWS = 1000
 Say = Callable[[str], None]
 
@@ -69,6 +72,7 @@ def run_demo(
 
     Raises:
         ModelError: If no model is shipped, or one is not accepted.
+        ConfigError: If two models, or a model and the films, would share a folder.
         DiskError: If the folder is not writable.
     """
     from medseg.model import shipped_models
@@ -76,7 +80,9 @@ def run_demo(
     chosen = list(models or shipped_models())
     if not chosen:
         raise ModelError("demo", "no shipped model found", "Install medseg again")
-    predictors = {Path(name).name: load_predictor([name]) for name in chosen}
+    predictors = {
+        folder: load_predictor([model]) for model, folder in _folders(chosen).items()
+    }
     say(f"drawing {films} films into {out / 'films'}")
     write_films(out / "films", films, SEED)
     dice, failed = {}, 0
@@ -92,6 +98,28 @@ def run_demo(
     return DemoResult(dice, failed)
 
 
+def _folders(models: Sequence[str]) -> dict[str, str]:
+    """Return the folder name of each model.
+
+    Raises:
+        ConfigError: If two are the same, or one is that of the films or overlays.
+    """
+    folders = {}
+    taken = list(_TAKEN)
+    for model in models:
+        name = Path(model).name
+        if name.casefold() in taken:  # some disks do not tell a from A
+            raise ConfigError(
+                "model",
+                f"the results of {model!r} need a folder of their own, "
+                f"{name!r} is taken",
+                "Rename the model's folder",
+            )
+        taken.append(name.casefold())
+        folders[model] = name
+    return folders
+
+
 def mean_dice(pred: Path, truth: Path) -> dict[str, float]:
     """Return the mean Dice of each structure over the films of a folder."""
     result = evaluate_folder(pred, truth, EvaluateOptions(draws=_FEW_DRAWS))
@@ -101,12 +129,12 @@ def mean_dice(pred: Path, truth: Path) -> dict[str, float]:
 def draw_overlays(films: Path, masks: Path, out: Path, labels: LabelSet) -> list[Path]:
     """Draw each mask over its film, with the lines of the cardiothoracic ratio."""
     written = []
-    for mask in sorted(masks.glob("*.tif")):
-        seg = read_segmentation(mask, labels)
-        image = read_image(films / f"{mask.stem}.png")
+    for name, files in find_masks(masks, labels).items():
+        seg = read_masks(files, labels)
+        image = read_image(films / f"{name}.png")
         found = measure(seg)
         lines = [x for x in (found.heart_line, found.thorax_line) if x is not None]
         note = f"cardiothoracic ratio {found.ctr:.3f}"
         picture = overlay(image, seg, lines=lines, note=note if len(lines) == 2 else "")
-        written.append(write_bytes(out / f"{mask.stem}.png", encode(picture)))
+        written.append(write_bytes(out / f"{name}.png", encode(picture)))
     return written

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -115,18 +117,38 @@ def unpack_model(archive: str | Path, folder: str | Path) -> Path:
     """Unpack what :func:`pack_model` wrote into a new folder and verify it.
 
     Only the expected bare names are read, each up to its size limit; nothing else in
-    the archive is touched.
+    the archive is touched. The folder is there only once the model is accepted.
 
     Raises:
         ModelError: If the archive holds anything else, or the model is refused.
+        DiskError: If the disk is full or not writable.
     """
     archive, folder = Path(archive), Path(folder)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         raise ModelError(folder, "is not empty", "Name a new folder")
-    for name, data in _read_members(archive).items():
-        atomic.write_bytes(folder / name, data)
-    load_model(folder)
+    members = _read_members(archive)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder.parent) as made:
+            part = Path(made, "model")  # made itself is closed to other users
+            for name, data in members.items():
+                atomic.write_bytes(part / name, data)
+            _verify_part(part, archive)
+            if folder.is_dir():
+                folder.rmdir()
+            os.replace(part, folder)
+    except OSError as error:
+        raise atomic.write_error(folder, error) from error
     return folder
+
+
+def _verify_part(part: Path, archive: Path) -> None:
+    """Load an unpacked model; an error names the archive, which stays."""
+    try:
+        load_model(part)
+    except ModelError as error:
+        subject = error.subject.replace(printable(part), str(archive))
+        raise ModelError(subject, error.problem, error.remedy) from error
 
 
 def _read_members(archive: Path) -> dict[str, bytes]:

@@ -6,6 +6,8 @@ background that does not reach the image edge that way.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -13,6 +15,19 @@ from scipy import ndimage
 from medseg.errors import ConfigError
 
 Mask = NDArray[np.bool_]
+
+
+def box(mask: Mask, margin: int = 0) -> tuple[slice, ...] | None:
+    """Return the slices around what is True, widened, or None if nothing is."""
+    edges = []
+    for axis, length in enumerate(mask.shape):
+        others = tuple(a for a in range(mask.ndim) if a != axis)
+        hits = np.flatnonzero(mask.any(axis=others))
+        if not hits.size:
+            return None
+        low, high = hits[0] - margin, hits[-1] + 1 + margin
+        edges.append(slice(max(0, int(low)), min(length, int(high))))
+    return tuple(edges)
 
 
 def pieces(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -24,10 +39,31 @@ def pieces(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     Raises:
         ConfigError: If the mask is not boolean.
     """
-    if mask.dtype != np.bool_:
-        raise ConfigError("mask", f"is {mask.dtype}", "Give a boolean mask")
-    labelled, n = ndimage.label(mask)
-    return labelled, np.bincount(labelled.ravel(), minlength=n + 1)[1:]
+    labelled, n = ndimage.label(_boolean(mask))
+    return labelled, _sizes(labelled, n)
+
+
+def _sizes(labelled: NDArray[np.int32], n: int) -> NDArray[np.int64]:
+    return np.bincount(labelled.ravel(), minlength=n + 1)[1:]
+
+
+def piece_sizes(mask: Mask) -> NDArray[np.int64]:
+    """Return the sizes of the connected pieces; faster than :func:`pieces`.
+
+    Raises:
+        ConfigError: If the mask is not boolean.
+    """
+    return pieces(mask[box(mask) or ()])[1]
+
+
+def _inside(mask: Mask, rule: Callable[[Mask], Mask]) -> Mask:
+    """Apply ``rule`` to the box around the mask: most of a film is background."""
+    around = box(mask)
+    if around is None:
+        return mask.copy()
+    result = np.zeros_like(mask)
+    result[around] = rule(mask[around])
+    return result
 
 
 def keep_largest(mask: Mask, n: int = 1) -> Mask:
@@ -40,12 +76,17 @@ def keep_largest(mask: Mask, n: int = 1) -> Mask:
     """
     if n < 1:
         raise ConfigError("keep_largest", f"n is {n}", "Keep at least one piece")
-    labelled, sizes = pieces(mask)
-    if len(sizes) <= n:
-        return mask.copy()
-    kept = np.zeros(len(sizes) + 1, bool)
-    kept[1 + np.argsort(-sizes, kind="stable")[:n]] = True
-    return kept[labelled]
+
+    def largest(mask: Mask) -> Mask:
+        labelled, found = ndimage.label(mask)
+        if found <= n:
+            return mask
+        sizes = _sizes(labelled, found)
+        kept = np.zeros(found + 1, bool)
+        kept[1 + np.argsort(-sizes, kind="stable")[:n]] = True
+        return kept[labelled]
+
+    return _inside(_boolean(mask), largest)
 
 
 def remove_small(mask: Mask, min_size: float) -> Mask:
@@ -56,8 +97,13 @@ def remove_small(mask: Mask, min_size: float) -> Mask:
     """
     if not min_size >= 0:
         raise ConfigError("remove_small", f"min_size is {min_size}", "Use 0 or more")
-    labelled, sizes = pieces(mask)
-    return np.concatenate([[False], sizes >= min_size])[labelled]
+
+    def large(mask: Mask) -> Mask:
+        labelled, sizes = pieces(mask)
+        kept = np.concatenate([[False], sizes >= min_size])
+        return mask if kept[1:].all() else kept[labelled]
+
+    return _inside(_boolean(mask), large)
 
 
 def fill_holes(mask: Mask) -> Mask:
@@ -66,9 +112,20 @@ def fill_holes(mask: Mask) -> Mask:
     Raises:
         ConfigError: If the mask is not boolean.
     """
-    labelled, sizes = pieces(~mask if mask.dtype == np.bool_ else mask)
-    outside = np.zeros(len(sizes) + 1, bool)
+    # Background that reaches the edge of the box goes on to the edge of the image.
+    return _inside(_boolean(mask), _filled)
+
+
+def _filled(mask: Mask) -> Mask:
+    labelled, n = ndimage.label(~mask)
+    outside = np.zeros(n + 1, bool)
     for axis in range(mask.ndim):
         outside[labelled.take([0, -1], axis).ravel()] = True
     outside[0] = False
     return ~outside[labelled]
+
+
+def _boolean(mask: Mask) -> Mask:
+    if mask.dtype != np.bool_:
+        raise ConfigError("mask", f"is {mask.dtype}", "Give a boolean mask")
+    return mask

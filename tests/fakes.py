@@ -30,6 +30,7 @@ class NumberPredictor:
         self.seen = 0
 
     models = ()
+    streams = 1
 
     def describe(self) -> Mapping[str, Any]:
         return {

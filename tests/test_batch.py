@@ -543,6 +543,22 @@ def test_warnings_of_a_file_stay_with_it(
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("isolate", [False, True])
+def test_warnings_do_not_tell_where_the_folder_lies(
+    tmp_path: Path, isolate: bool
+) -> None:
+    pixels = np.ones((4, 4), np.float32)
+    pixels[0, 0] = np.nan
+    (tmp_path / "in").mkdir()
+    PillowImage.fromarray(pixels).save(tmp_path / "in" / "a.tif")
+    run(tmp_path / "in", tmp_path / "out", isolate=isolate)
+    (entry,) = Journal(tmp_path / "out").read().values()
+    assert entry.warnings
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file():
+            assert str(tmp_path).encode() not in path.read_bytes(), path
+
+
 def test_the_disk_running_full_stops_the_run_and_a_resume_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -670,7 +686,8 @@ def test_reading_ahead_is_bounded(
             return super().infer(prepared)
 
     run_batch([tmp_path / "in"], tmp_path / "a", Counting(), BatchOptions(workers=3))
-    assert 2 <= most[0] <= 5
+    # Four read ahead, and three that wait for the network.
+    assert 2 <= most[0] <= 7
     most[0] = 0
     monkeypatch.setattr(pipeline_module, "_AHEAD_BYTES", 1)
     run_batch([tmp_path / "in"], tmp_path / "b", Counting(), BatchOptions(workers=3))
@@ -886,21 +903,54 @@ def numbers(pause: float = 0.0) -> NumberPredictor:
 
 
 @pytest.mark.slow
-def test_dask_gives_the_same_tree(tmp_path: Path) -> None:
+def test_dask_gives_the_same_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     distributed = pytest.importorskip("distributed")
-    from medseg.batch.dask import make_executor
+    from medseg.batch.dask import executor
 
     films = write_folder(tmp_path / "in", 12)
     films[3].write_bytes(b"junk")
-    run(tmp_path / "in", tmp_path / "plain")
+    run(tmp_path / "in", tmp_path / "plain", report=True)
     plan = make_plan([tmp_path / "in"], tmp_path / "dask", NUMBERED)
+    # The workers, here threads, draw nothing: their pictures would be lost.
+    monkeypatch.setattr(work_module, "thumbnail", None)
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None
     ) as cluster:
-        execute = make_executor(cluster.scheduler_address, numbers, {"pause": 0.0})
-        summary = run_plan(plan, NumberPredictor(), execute=execute)
+        address = cluster.scheduler_address
+        with executor(address, numbers, {"pause": 0.0}) as execute:
+            summary = run_plan(
+                plan, NumberPredictor(), BatchOptions(report=True), execute=execute
+            )
     assert (summary.done, summary.failed) == (11, 1)
     assert tree(tmp_path / "plain") == tree(tmp_path / "dask")
+
+
+def test_dask_refuses_child_processes_and_always_closes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    from medseg.batch import dask
+
+    class Client:
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    write_folder(tmp_path / "in", 1)
+    plan = make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
+    client, isolate = Client(), BatchOptions(isolate=True)
+    monkeypatch.setattr(dask, "connect", lambda address: client)
+    with pytest.raises(ConfigError, match=r"--isolate.*--dask"):  # noqa: SIM117
+        with dask.executor("here", numbers, {}) as execute:
+            run_plan(plan, NumberPredictor(), isolate, execute=execute)
+    assert client.closed == 1
+    with pytest.raises(LockedError), hold(tmp_path / "out"):  # noqa: SIM117
+        with dask.executor("here", numbers, {}) as execute:
+            run_plan(plan, NumberPredictor(), execute=execute)
+    assert client.closed == 2
 
 
 def test_dask_without_a_scheduler_is_one_line() -> None:

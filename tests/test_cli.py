@@ -19,7 +19,7 @@ from medseg.batch import load
 from medseg.batch.lock import hold
 from medseg.cli import commands, display
 from medseg.cli.display import Display
-from medseg.errors import ExitCode, FileError
+from medseg.errors import ConfigError, ExitCode, FileError
 
 FAKES = Path(__file__).with_name("fakes.py")
 
@@ -135,6 +135,19 @@ def test_an_unknown_model_is_one_line(
     assert cli.run([*words, "--model", "nobody"]) == ExitCode.USAGE
     assert capsys.readouterr().err.startswith("nobody: no such model.")
     assert not (tmp_path / "out").exists()
+
+
+def test_options_that_do_not_go_together_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "in", 1)
+    assert predict("in", "-o", "out", "--dask", "a:1", "--isolate") == ExitCode.USAGE
+    assert "--isolate: does not go with --dask" in last_line(capsys)
+    with pytest.raises(ConfigError, match="--sha256: is the hash of one model, 2"):
+        load.load_predictor(("a", "b"), sha256="0" * 64)
+    words = ["evaluate", "p", "t", "--json", "scores.txt"]
+    assert cli.run(words) == ExitCode.USAGE
+    assert "does not end in .json" in last_line(capsys)
 
 
 def test_a_full_disk_is_exit_code_4_with_a_count(
@@ -360,6 +373,35 @@ def test_the_demo_leaves_masks_tables_overlays_and_scores(
         assert (out / name).is_file(), name
 
 
+def test_the_demo_draws_exclusive_labels_too(tmp_path: Path) -> None:
+    builders = pytest.importorskip("model_builders")
+    from medseg.model import save_model
+    from medseg.networks import build
+
+    fields = builders.exclusive()
+    network = build("unet", fields["network"].arguments).eval()
+    save_model(tmp_path / "two", builders.tiny_spec(**fields), network)
+    out = tmp_path / "demo"
+    words = ["demo", "-o", str(out), "--films", "1", "--model", str(tmp_path / "two")]
+    assert cli.run(words) == 0
+    assert (out / "two" / "synthetic0000.png").is_file()
+    assert (out / "overlays" / "two" / "synthetic0000.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "models", [("a/m", "b/m"), ("m", "M"), ("x/films",), ("overlays",), (".",), ("..",)]
+)
+def test_the_demo_gives_each_model_a_folder_of_its_own(
+    models: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["demo", "-o", str(tmp_path / "demo")]
+    for model in models:
+        words += ["--model", model]
+    assert cli.run(words) == ExitCode.USAGE
+    assert "folder of their own" in last_line(capsys)
+    assert not (tmp_path / "demo").exists()
+
+
 def test_the_demo_without_a_model_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -391,7 +433,7 @@ def test_progress_on_a_terminal_is_a_bar_and_elsewhere_lines(
             assert shown.counts() == "1 done, 1 failed, 3 skipped"
         text = capsys.readouterr().err
         assert "[red]a[/red]: bad." in text
-        assert "warning: odd" in text
+        assert "warning: a: odd" in text
         if not terminal:
             assert "3 of 9 are done already" in text
             assert "5 of 9, " in text

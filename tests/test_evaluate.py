@@ -283,3 +283,15 @@ def test_a_broken_mask_is_a_row_with_a_message(tmp_path):
     assert "bad.tif" in bad["message"]
     assert good["ctr"] is None
     assert good["message"].startswith("heart is missing")
+
+
+def test_a_table_never_replaces_a_mask(tmp_path):
+    (mask,) = write_segmentation(chest(), tmp_path / "a.tif")
+    before = mask.read_bytes()
+    with pytest.raises(ConfigError, match=r"no \.csv file"):
+        measure_folder(mask, mask)
+    assert mask.read_bytes() == before
+    odd = mask.rename(tmp_path / "a.csv")
+    with pytest.raises(ConfigError, match="one of the masks"):
+        measure_folder([odd], tmp_path / "." / "a.csv")
+    assert odd.read_bytes() == before

@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from malformed import GREY, VOLUME, mha, nifti, nrrd, png, png_chunk, tiff
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 
 from medseg.errors import ConfigError, FileError
 from medseg.geometry import Geometry
@@ -27,7 +28,7 @@ from medseg.io import (
     write_image,
     write_segmentation,
 )
-from medseg.io.block import parse_block
+from medseg.io.block import Block, parse_block
 from medseg.labels import Label, LabelSet, chest_labels
 from medseg.segmentation import Segmentation
 
@@ -157,6 +158,14 @@ def test_split_masks_that_do_not_fit(tmp_path: Path) -> None:
     _png(folder / "a.png", MAP)
     with pytest.raises(FileError, match="states no label name"):
         read_segmentation(folder)
+    for labels, word in (((), "states no label name"), (BONES.labels, "states 2")):
+        block = Block(Geometry.pixels(2), LabelSet(labels)).dump()
+        note = PngInfo()
+        note.add_text("medseg", block)
+        Pillow.fromarray(MAP).save(folder / "a.png", pnginfo=note)
+        with pytest.raises(FileError, match=word):
+            read_segmentation(folder)
+    _png(folder / "a.png", MAP)
     with pytest.raises(FileError, match=r"has no b\.png"):
         read_segmentation(folder, BONES)
     _png(folder / "b.png", MAP)

@@ -765,6 +765,32 @@ def test_pack_and_unpack(folder: Path, tmp_path: Path) -> None:
         unpack_model(tmp_path / "none", tmp_path / "other")
 
 
+def test_a_refused_model_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    archive = pack_model(folder, tmp_path / "a.medseg")
+    with zipfile.ZipFile(archive) as pack:
+        spec = pack.read(SPEC)
+    with zipfile.ZipFile(archive, "w") as pack:
+        pack.writestr(zipfile.ZipInfo(SPEC), spec)
+    (tmp_path / "b").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("b", "c"):
+        with pytest.raises(ModelError, match=r"a\.medseg/weights"):
+            unpack_model(archive, tmp_path / name)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_model_unpacks_into_an_empty_folder_but_not_onto_a_file(
+    folder: Path, tmp_path: Path
+) -> None:
+    archive = pack_model(folder, tmp_path / "a.medseg")
+    (tmp_path / "empty").mkdir()
+    assert load_model(unpack_model(archive, tmp_path / "empty"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="not written"):
+        unpack_model(archive, tmp_path / "file")
+    assert not list(tmp_path.glob(".unpack-*"))
+
+
 def hostile_zip(name: str, *, mode: int = 0, method: int = 0, twice: int = 1) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", method) as pack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -387,7 +388,7 @@ def test_provenance() -> None:
     predictor = torch_predictor(model)
     facts = predictor.predict(Image.from_array(FILM)).provenance
     assert facts["models"] == [{"name": "tiny", "version": "1", "weights_sha256": ""}]
-    assert set(facts["versions"]) == {"medseg", "torch", "monai", "openvino"}
+    assert set(facts["versions"]) == {"medseg", "torch", "monai"}
     assert (facts["engine"], facts["device"]) == ("torch", "cpu")
     text = f"<u2 {FILM.shape} ".encode() + FILM.tobytes()
     assert facts["input_sha256"] == hashlib.sha256(text).hexdigest()
@@ -395,6 +396,23 @@ def test_provenance() -> None:
     described = predictor.describe()
     assert {"model", "model_hash", "engine", "device"} <= set(described)
     assert {k: facts[k] for k in described} == dict(described)
+
+
+def test_torch_runs_where_openvino_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def version(package: str) -> str:
+        if package == "openvino":
+            raise PackageNotFoundError(package)
+        return "1"
+
+    monkeypatch.setattr(predictor, "version", version)
+    torch_predictor(Model(tiny_spec(), tiny_network(), Path()))
+
+
+def test_the_version_of_openvino_is_told_where_it_runs() -> None:
+    made = Predictor(Model(tiny_spec(), tiny_network(), Path()), engine="openvino")
+    assert "openvino" in made.describe()["versions"]
 
 
 def test_colour_becomes_grey_or_the_other_way() -> None:

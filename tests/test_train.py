@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from safetensors.torch import save_file
 
 from medseg.datasets.case import STRUCTURES, Case
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DiskError
 from medseg.networks import build
 from medseg.train.augment import (
     RandBordersd,
@@ -37,6 +37,7 @@ from medseg.train.data import (
     load_sample,
 )
 from medseg.train.loop import EpochLog, fit, learning_rate
+from medseg.train.run import train
 
 CONFIG = """
 name = "tiny"
@@ -188,8 +189,6 @@ class TestConfig:
     def test_what_no_model_may_say_stops_the_run_at_its_start(
         self, config_file: Path, old: str, new: str, field: str
     ) -> None:
-        from medseg.train.run import train
-
         with pytest.raises(ConfigError, match=re.escape(field)):
             train(changed(config_file, old, new))
         assert not (config_file.parent / "run").exists()
@@ -361,6 +360,10 @@ class TestAugmentation:
         torch.testing.assert_close(twice, image)
 
 
+class StoppedError(Exception):
+    pass
+
+
 class TestLoop:
     def test_rate_rises_then_falls(self) -> None:
         rates = [learning_rate(1.0, done) for done in np.linspace(0, 1, 101)]
@@ -378,9 +381,6 @@ class TestLoop:
         train, held = list(split.train), split.held_cases
         folder = config_file.parent
         whole, logs = fit(config, train, held, folder / "whole.ckpt")
-
-        class StoppedError(Exception):
-            pass
 
         def stop(log: EpochLog, total: int) -> None:
             # The checkpoint of this epoch is not written: epoch 3 is lost.
@@ -415,6 +415,30 @@ class TestLoop:
             config, list(split.train), split.held_cases, path.parent / "still.ckpt"
         )
         assert len(logs) == 2
+
+    def test_a_resume_after_an_early_stop_goes_on_behind_it(
+        self, config_file: Path
+    ) -> None:
+        path = changed(config_file, "average = 0.5", "average = 0.99\npatience = 1")
+        text = path.read_text().replace("1e-2", "1e-9")
+        stage = text[text.index("[[stage]]") :].replace("epochs = 4", "epochs = 3")
+        path.write_text(text + stage)
+        config = load_config(path)
+        split = find_cases(config.data)
+        train, held = list(split.train), split.held_cases
+
+        def stop(log: EpochLog, total: int) -> None:
+            if log.epoch == 5:
+                raise StoppedError
+
+        checkpoint = path.parent / "early.ckpt"
+        with pytest.raises(StoppedError):
+            fit(config, train, held, checkpoint, stop)
+        _, logs = fit(config, train, held, checkpoint)
+        # Of the first stage two of four epochs ran; the second starts at its own.
+        seen = [(x.stage, x.epoch) for x in logs]
+        assert seen[:4] == [(0, 0), (0, 1), (1, 4), (1, 5)]
+        assert len(set(seen)) == len(seen)
 
     def test_a_loss_that_is_no_number_stops_the_run(
         self, config_file: Path, monkeypatch: pytest.MonkeyPatch
@@ -467,8 +491,6 @@ class TestCurves:
 class TestRun:
     def test_from_configuration_to_model(self, config_file: Path) -> None:
         from medseg.model import load_model
-        from medseg.train.run import train
-
         lines: list[str] = []
         folder = train(config_file, say=lines.append)
         model = load_model(folder)
@@ -487,9 +509,17 @@ class TestRun:
         with pytest.raises(ConfigError, match="seed: differs"):
             train(config_file, resume=True)
 
-    def test_a_bad_network_fails_before_anything_loads(self, config_file: Path) -> None:
-        from medseg.train.run import train
+    def test_a_structure_that_nobody_drew_is_refused(self, config_file: Path) -> None:
+        changed(config_file, '"left_lung"]', '"left_lnug"]')
+        with pytest.raises(ConfigError, match="left_lnug is drawn in no training"):
+            train(config_file)
 
+    def test_an_output_that_cannot_be_made(self, config_file: Path) -> None:
+        changed(config_file, 'output = "run"', 'output = "config.toml/run"')
+        with pytest.raises(DiskError, match="cannot be made"):
+            train(config_file)
+
+    def test_a_bad_network_fails_before_anything_loads(self, config_file: Path) -> None:
         changed(config_file, 'name = "unet"', 'name = "resnet"')
         with pytest.raises(ConfigError, match="no network 'resnet'"):
             train(config_file)

@@ -8,7 +8,8 @@ several workers fails alone.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,10 +31,11 @@ Factory = Callable[..., StagedPredictor]
 _turn = threading.Lock()
 
 
-def make_executor(
+@contextmanager
+def executor(
     address: str, factory: Factory, arguments: Mapping[str, Any]
-) -> Callable[[Run, Sequence[Item]], None]:
-    """Return what ``run_plan`` takes as ``execute``.
+) -> Iterator[Callable[[Run, Sequence[Item]], None]]:
+    """Give what ``run_plan`` takes as ``execute``; the connection ends with the block.
 
     Args:
         address: Of the Dask scheduler.
@@ -41,7 +43,8 @@ def make_executor(
         arguments: Of the factory; strings, numbers and tuples.
 
     Raises:
-        ConfigError: If distributed is not installed or nothing answers.
+        ConfigError: If distributed is not installed, nothing answers, or the run's
+            options do not go with it.
     """
     client = connect(address)
     key = tuple(sorted(arguments.items()))
@@ -49,14 +52,15 @@ def make_executor(
     def execute(run: Run, todo: Sequence[Item]) -> None:
         from distributed import as_completed
 
+        check_options(run.job.options)
+        # Pictures stay in the workers: the report draws them here, from the files.
+        options = replace(run.job.options, report=False)
         futures = {}
         # A worker's folder is another one: relative paths would go elsewhere there.
         out = run.plan.out.absolute()
         for item in todo:
             there = replace(item, source=item.source.absolute())
-            future = client.submit(
-                task, there, out, factory, key, run.job.options, pure=False
-            )
+            future = client.submit(task, there, out, factory, key, options, pure=False)
             futures[future] = item
         finished = as_completed(list(futures))
         try:
@@ -64,9 +68,25 @@ def make_executor(
                 run.record(_entry(future, futures.pop(future), run))
         finally:
             client.cancel(list(futures))
-            client.close()
 
-    return execute
+    try:
+        yield execute
+    finally:
+        client.close()
+
+
+def check_options(options: BatchOptions) -> None:
+    """Refuse what a run on a cluster cannot do.
+
+    Raises:
+        ConfigError: If files are to be read in child processes.
+    """
+    if options.isolate:
+        raise ConfigError(
+            "--isolate",
+            "does not go with --dask, whose workers read the files themselves",
+            "Leave out one of the two",
+        )
 
 
 def connect(address: str) -> Any:

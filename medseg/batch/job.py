@@ -28,6 +28,10 @@ class StagedPredictor(Protocol):
     def labels(self) -> LabelSet:
         """Structures of the masks."""
 
+    @property
+    def streams(self) -> int:
+        """Threads that may call ``infer`` at the same time."""
+
     def describe(self) -> Mapping[str, Any]:
         """Return all that decides a mask, the image apart, as plain data.
 
@@ -38,7 +42,7 @@ class StagedPredictor(Protocol):
         """Return the network's input; may run in any thread."""
 
     def infer(self, prepared: Any) -> Any:
-        """Return the network's output; runs in one thread at a time."""
+        """Return the network's output; runs in ``streams`` threads at a time."""
 
     def finish(
         self, prepared: Any, inferred: Any, *, probabilities: bool, uncertainty: bool

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import psutil
+
 from medseg.batch.job import StagedPredictor
+from medseg.errors import ConfigError
 from medseg.labels import LabelSet
+
+EngineName = Literal["auto", "torch", "openvino"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+MOST_STREAMS = 16
 
 
 def load_labels(models: Sequence[str]) -> LabelSet:
@@ -23,8 +30,8 @@ def load_labels(models: Sequence[str]) -> LabelSet:
 def load_predictor(
     models: Sequence[str],
     *,
-    engine: Literal["auto", "torch", "openvino"] = "auto",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    engine: EngineName = "auto",
+    device: DeviceName = "auto",
     test_time_augmentation: bool = False,
     threads: int | None = None,
     sha256: str | None = None,
@@ -33,8 +40,12 @@ def load_predictor(
 
     Raises:
         ModelError: If a model is not accepted, or its hash is not ``sha256``.
-        ConfigError: If the engine or the device cannot be had.
+        ConfigError: If the engine or the device cannot be had, or ``sha256`` is given
+            with several models.
     """
+    if sha256 is not None and len(models) != 1:
+        problem = f"is the hash of one model, {len(models)} are given"
+        raise ConfigError("--sha256", problem, "Give one --model, or no hash")
     from medseg.model import load_model
     from medseg.predict import Predictor
 
@@ -45,4 +56,18 @@ def load_predictor(
         device=device,
         test_time_augmentation=test_time_augmentation,
         threads=threads,
+        streams=_streams(engine, device, threads),
     )
+
+
+def _streams(engine: EngineName, device: DeviceName, threads: int | None) -> int:
+    """Return how many films the network works on at the same time.
+
+    On a processor one thread each: a film that waits for its file then leaves no
+    thread idle, as all threads on one film would.
+    """
+    from medseg.engines import choose
+
+    if choose(engine, device)[0] != "openvino":
+        return 1
+    return min(threads or psutil.cpu_count(logical=False) or 1, MOST_STREAMS)

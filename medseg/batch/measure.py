@@ -37,19 +37,30 @@ def measure_folder(
 
     Args:
         masks: Folders in any layout of `medseg.batch.masks`, or single files.
-        out: Where the table goes as CSV, atomically.
+        out: Where the table goes, a ``.csv`` file, atomically.
         labels: Of files that do not say what their values mean.
 
     Raises:
-        ConfigError: If a folder holds no mask, or a path is not there.
+        ConfigError: If a folder holds no mask, a path is not there, or the table
+            would be no ``.csv`` file or one of the masks.
         DiskError: If the table cannot be written.
     """
     paths = [masks] if isinstance(masks, Path) else list(masks)
+    if out is not None:
+        _check_table(out, paths)
     rows = [_row(files, labels) for path in paths for files in _cases(path, labels)]
     if out is not None:
         with atomic.replace_file(out) as part:
             part.write_bytes(to_csv(rows).encode("utf-8", "surrogateescape"))
     return MeasuredFolder(tuple(rows), sum(r["status"] == "failed" for r in rows))
+
+
+def _check_table(out: Path, masks: Sequence[Path]) -> None:
+    """Refuse to write the table over something else, before any work."""
+    if out.suffix.lower() != ".csv":
+        raise ConfigError(out, "is no .csv file", "End the table's name in .csv")
+    if out.resolve() in {path.resolve() for path in masks}:
+        raise ConfigError(out, "is also one of the masks", "Name another table")
 
 
 def _cases(path: Path, labels: LabelSet | None) -> list[MaskFiles]:

@@ -6,9 +6,10 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from medseg.errors import ImageWarning
+from medseg.errors import ImageWarning, printable
 
 _current = threading.local()
 _kept = threading.Lock()
@@ -43,7 +44,7 @@ def _install_keeper() -> warnings.catch_warnings[None]:
     def keep(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
         notes = getattr(_current, "notes", None)
         if notes is not None and issubclass(category, ImageWarning):
-            notes.append(str(message))
+            notes.append(str(message).removeprefix(_current.prefix))
         else:
             show(message, category, *rest, **more)
 
@@ -53,9 +54,13 @@ def _install_keeper() -> warnings.catch_warnings[None]:
 
 
 @contextmanager
-def notes_of(notes: list[str]) -> Iterator[None]:
-    """Append the warnings of this thread, within the block, to ``notes``."""
-    _current.notes = notes
+def notes_of(notes: list[str], source: Path) -> Iterator[None]:
+    """Append the warnings of this thread, within the block, to ``notes``.
+
+    They begin with the path of ``source``, which is left out: the case has a name,
+    and a result must not depend on where its folder lies.
+    """
+    _current.notes, _current.prefix = notes, f"{printable(source)}: "
     try:
         yield
     finally:

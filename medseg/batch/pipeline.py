@@ -26,7 +26,7 @@ def loop(run: Run, todo: Sequence[Item]) -> None:
 def threads(run: Run, todo: Sequence[Item]) -> None:
     """Read ahead, infer and write behind at the same time.
 
-    The network runs in a thread of its own, because Python answers to signals only
+    The network runs in threads of its own, because Python answers to signals only
     between two calls of its main thread, and a forward pass can be a long call.
     """
     problems: list[BaseException] = []
@@ -41,7 +41,7 @@ def threads(run: Run, todo: Sequence[Item]) -> None:
         finally:
             finished.set()
 
-    threading.Thread(target=body, name="medseg-infer", daemon=True).start()
+    threading.Thread(target=body, name="medseg-batch", daemon=True).start()
     try:
         while not finished.wait(0.1):
             pass
@@ -54,20 +54,26 @@ def threads(run: Run, todo: Sequence[Item]) -> None:
 
 
 def _pipeline(run: Run, todo: Sequence[Item]) -> None:
-    workers = run.job.options.workers
-    writes: deque[Future[None]] = deque()
+    workers, streams = run.job.options.workers, run.job.predictor.streams
+    turn = threading.Semaphore(streams)
+    ends: deque[Future[None]] = deque()
+
+    def end(case: Case) -> None:
+        with turn:
+            run.infer(case)
+        run.save(case)
+
     with (
         ThreadPoolExecutor(workers, "medseg-read") as readers,
-        ThreadPoolExecutor(workers, "medseg-write") as writers,
+        ThreadPoolExecutor(workers + streams, "medseg-work") as pool,
     ):
         for case in _read_ahead(run, readers, todo):
-            run.infer(case)
-            writes.append(writers.submit(run.save, case))
+            ends.append(pool.submit(end, case))
             large = case.item.size > _AHEAD_BYTES
-            while writes and (large or len(writes) > workers or writes[0].done()):
-                writes.popleft().result()
-        for write in writes:
-            write.result()
+            while ends and (large or len(ends) > 2 * streams or ends[0].done()):
+                ends.popleft().result()
+        for future in ends:
+            future.result()
 
 
 def _read_ahead(

@@ -42,7 +42,7 @@ def _stage(case: Case, name: str) -> Iterator[None]:
     """Time a stage; whatever it raises becomes this case's error, a full disk not."""
     start = time.perf_counter()
     try:
-        with notes_of(case.warnings):
+        with notes_of(case.warnings, case.item.source):
             yield
     except DiskError:
         raise

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medseg.cli.display import say
-from medseg.errors import ExitCode, printable
+from medseg.errors import ConfigError, ExitCode, printable
 
 
 def demo(
@@ -53,16 +53,20 @@ def evaluate(
 
     Dice, IoU, NSD, HD95 and ASSD per case and structure.
     """
-    from medseg.batch.evaluate import EvaluateOptions, evaluate_folder
-    from medseg.io.atomic import write_bytes
+    from medseg.batch.evaluate import (
+        EvaluateOptions,
+        evaluate_folder,
+        write_evaluation,
+    )
 
+    if json is not None and json.suffix != ".json":
+        raise ConfigError("--json", f"{json} does not end in .json", "Name it so")
     chosen = tuple(n for text in labels or () for n in text.split(",")) or None
     options = EvaluateOptions(structures=chosen, spacing=spacing)
     result = evaluate_folder(pred, truth, options)
     typer.echo(printable_lines(result.table()))
     if json is not None:
-        text = json_module.dumps(result.to_dict(), indent=2, allow_nan=False)
-        write_bytes(json, text.encode() + b"\n")
+        write_evaluation(result, json)
     for problem in result.problems:
         say(problem.message)
     if result.problems:

@@ -60,7 +60,7 @@ class Display:
         entry = progress.entry
         if entry is not None:
             for text in entry.warnings:
-                self._line(f"warning: {text}")
+                self._line(f"warning: {entry.name}: {text}")
             if entry.error:
                 self._line(entry.error)
         seen = progress.done + progress.failed + progress.skipped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from medseg.errors import ExitCode
 
 if TYPE_CHECKING:
     from medseg.batch.items import Plan
-    from medseg.batch.job import BatchOptions
+    from medseg.batch.job import BatchOptions, StagedPredictor
     from medseg.batch.session import Summary
 
 Inputs = Annotated[
@@ -141,6 +142,10 @@ def segment(
     from medseg.batch.plan import make_plan
     from medseg.batch.run import run_plan
 
+    if dask is not None:
+        from medseg.batch.dask import check_options
+
+        check_options(options)
     plan = make_plan(
         inputs,
         out,
@@ -151,25 +156,32 @@ def segment(
     )
     predictor = load_predictor(**arguments)
     say(_size(plan))
-    execute = None
-    if dask is not None:
-        from medseg.batch.dask import make_executor
-        from medseg.model import shipped_models
-
-        # Workers run what this process would: else a resume would not know its own.
-        facts = predictor.describe()
-        here = {name: facts[name] for name in ("engine", "device")}
-        shipped = shipped_models()
-        here["models"] = tuple(
-            name if name in shipped else str(Path(name).absolute())
-            for name in arguments["models"]
-        )
-        execute = make_executor(dask, load_predictor, {**arguments, **here})
     start = time.monotonic()
-    with display:
+    with _executor(dask, predictor, arguments) as execute, display:
         summary = run_plan(plan, predictor, options, display.show, execute)
     _close(summary, time.monotonic() - start)
     return summary.exit_code
+
+
+def _executor(
+    dask: str | None, predictor: StagedPredictor, arguments: dict[str, Any]
+) -> AbstractContextManager[Any]:
+    """Give what takes the cases through: a Dask cluster, or None for this machine."""
+    if dask is None:
+        return nullcontext()
+    from medseg.batch.dask import executor
+    from medseg.batch.load import load_predictor
+    from medseg.model import shipped_models
+
+    # Workers run what this process would: else a resume would not know its own.
+    facts = predictor.describe()
+    here = {name: facts[name] for name in ("engine", "device")}
+    shipped = shipped_models()
+    here["models"] = tuple(
+        name if name in shipped else str(Path(name).absolute())
+        for name in arguments["models"]
+    )
+    return executor(dask, load_predictor, {**arguments, **here})
 
 
 def _size(plan: Plan) -> str:

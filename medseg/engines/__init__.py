@@ -9,7 +9,7 @@ from typing import Literal
 from torch import cuda
 
 from medseg.engines.base import Engine, Precision
-from medseg.engines.openvino import OpenVinoEngine
+from medseg.engines.openvino import OpenVinoEngine, has_bfloat16
 from medseg.engines.torch import TorchEngine
 from medseg.errors import ConfigError
 from medseg.model_io import Model
@@ -67,7 +67,8 @@ def make_engine(
         engine: See :func:`choose`.
         device: See :func:`choose`.
         threads: CPU threads of one call; default: all physical cores.
-        precision: Default: float32 on a CPU, bfloat16 or float16 on a GPU.
+        precision: Default: on a CPU the lowest that the model's spec allows and
+            the processor has, on a GPU bfloat16 or float16.
         streams: Calls that OpenVINO works on at the same time.
 
     Raises:
@@ -85,4 +86,6 @@ def make_engine(
     inference = model.spec.inference
     batch = inference.batch if inference.mode == "sliding_window" else 1
     shape = (batch, model.spec.in_channels, *inference.size)
+    if precision is None and inference.precision == "bfloat16" and has_bfloat16():
+        precision = "bfloat16"
     return OpenVinoEngine(model.network, shape, threads, precision, streams)

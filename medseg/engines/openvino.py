@@ -35,6 +35,12 @@ def import_openvino() -> ModuleType:
     return openvino
 
 
+def has_bfloat16() -> bool:
+    """Return whether the processor has bfloat16 units that OpenVINO uses."""
+    core = import_openvino().Core()
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVinoEngine:
     """OpenVINO on the CPU, compiled once for each shape of batch.
 
@@ -91,7 +97,7 @@ class OpenVinoEngine:
 
     def _shape_for(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the smallest compiled shape that holds a batch of ``shape``."""
-        fitting = [s for s in self._compiled if s[1:] == shape[1:] and s[0] >= shape[0]]
+        fitting = [s for s in tuple(self._compiled) if s[1:] == shape[1:] and s[0] >= shape[0]]
         return min(fitting, default=shape)
 
     def _request(self, shape: tuple[int, ...]) -> Any:

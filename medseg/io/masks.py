@@ -167,8 +167,14 @@ def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmen
                 f"has size {pixels.shape[1:]}, its neighbours {masks[0].shape[1:]}",
             )
         if labels is None:
-            if stored is None:
+            if stored is None or not stored.labels:
                 raise FileError(folder / name, "states no label name", "Give labels=")
+            if len(stored) > 1:
+                raise FileError(
+                    folder / name,
+                    f"states {len(stored)} labels: not the mask of one structure",
+                    "Read it by itself",
+                )
             found.append(stored)
         masks.append(_whole_numbers(folder / name, pixels))
         geometry = file.geometry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 # What we wrote ourselves may be as large as the memory that held it.
 _UNLIMITED = Limits(2**60, 2**60)
-_Written = Literal["nifti", "nrrd", "metaimage", "tiff", "png"]
 _UNSIGNED = (np.uint8, np.uint16, np.uint32)
 # Unsigned 32-bit NIfTI is refused by some programs; int32 holds enough.
 _LABEL_TYPES: dict[str, tuple[type, ...]] = {

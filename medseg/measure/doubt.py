@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from medseg.errors import ConfigError
 from medseg.measure.chest import measure
-from medseg.postprocess import pieces
+from medseg.postprocess import piece_sizes
 from medseg.segmentation import Segmentation
 
 # 1 - expected Dice at which a structure is fully doubtful. Thin ones lose more:
@@ -137,7 +137,7 @@ def _part_grounds(seg: Segmentation) -> Iterator[tuple[str, float]]:
         if not mask.any():
             yield f"{shown} is missing", MISSING.get(name, _OTHER_MISSING)
         elif seg.labels.kind != "instances":
-            sizes = pieces(mask)[1]
+            sizes = piece_sizes(mask)
             yield (
                 f"{shown} is in {len(sizes)} pieces",
                 ramp(1 - sizes.max() / sizes.sum(), 0.0, 0.2),

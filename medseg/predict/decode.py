@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medseg.labels import LabelSet
 from medseg.model_spec import Cleaning, Decoding
-from medseg.postprocess import fill_holes, keep_largest, remove_small
+from medseg.postprocess import box, fill_holes, keep_largest, remove_small
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -71,19 +71,6 @@ def slabs(size: Sequence[int], channels: int) -> Iterator[slice]:
     rows = max(1, _SLAB // (channels * int(np.prod(size[1:]))))
     for start in range(0, size[0], rows):
         yield slice(start, min(start + rows, size[0]))
-
-
-def box(mask: Mask, margin: int = 0) -> tuple[slice, ...] | None:
-    """Return the slices around what is True, widened, or None if nothing is."""
-    edges = []
-    for axis, length in enumerate(mask.shape):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        hits = np.flatnonzero(mask.any(axis=others))
-        if not hits.size:
-            return None
-        low, high = hits[0] - margin, hits[-1] + 1 + margin
-        edges.append(slice(max(0, int(low)), min(length, int(high))))
-    return tuple(edges)
 
 
 def new_mask(labels: LabelSet, size: Sequence[int]) -> NDArray[np.unsignedinteger]:

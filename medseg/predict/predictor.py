@@ -109,6 +109,7 @@ class Predictor:
         streams: int = 1,
     ) -> None:
         self.models = (model,) if isinstance(model, Model) else tuple(model)
+        self.streams = streams
         self._ensemble = Ensemble(
             self.models,
             test_time_augmentation,
@@ -400,7 +401,7 @@ def _describe(models: Sequence[Model], engine: Engine) -> dict[str, Any]:
             "medseg": __version__,
             "torch": torch.__version__,
             "monai": version("monai"),
-            "openvino": version("openvino"),
+            **_engine_version(engine),
         },
         "engine": engine.name,
         "device": engine.device,
@@ -414,6 +415,11 @@ def _describe(models: Sequence[Model], engine: Engine) -> dict[str, Any]:
             "thresholds": list(decoding.thresholds),
         },
     }
+
+
+def _engine_version(engine: Engine) -> dict[str, str]:
+    """Return the version of the engine in use; others need not be installed."""
+    return {"openvino": version("openvino")} if engine.name == "openvino" else {}
 
 
 def _padded(read: Read, size: Sequence[int], padding: Sequence[int]) -> Read:

@@ -82,7 +82,9 @@ def fit(
     _resume(fabric, state, checkpoint)
     first = 0
     for number, stage in enumerate(config.stage):
-        epochs = range(max(first, len(state.logs)), first + stage.epochs)
+        # Not the number of logs: a stage that stopped early has fewer than epochs.
+        done = state.logs[-1].epoch + 1 if state.logs else 0
+        epochs = range(max(first, done), first + stage.epochs)
         if number not in state.stopped and len(epochs):
             samples = load_samples(train, config.labels.names, stage.size)
             unseen = load_samples(held, config.labels.names, stage.size)

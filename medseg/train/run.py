@@ -10,20 +10,23 @@ from typing import Any
 
 from torch import nn
 
-from medseg.errors import ConfigError
+from medseg.engines.openvino import has_bfloat16
+from medseg.errors import ConfigError, DiskError
 from medseg.io.atomic import replace_file
-from medseg.model import load_model, save_model
+from medseg.model import ModelSpec, load_model, save_model
 from medseg.predict import Predictor
 from medseg.train.card import write_card
 from medseg.train.config import TrainConfig, load_config
 from medseg.train.curves import clock, time_left, write_logs
 from medseg.train.data import Split, find_cases
 from medseg.train.loop import EpochLog, fit
-from medseg.train.score import score_cases, score_table
+from medseg.train.score import label_agreement, score_cases, score_table
 from medseg.train.spec import build_network, make_spec
 
 CHECKPOINT = "checkpoint.ckpt"
 CONFIG = "config.json"
+AGREEMENT = 0.9999
+AGREEMENT_CASES = 32
 Say = Callable[[str], None]
 
 
@@ -60,6 +63,7 @@ def train_config(
     build_network(config)
     split = find_cases(config.data)
     make_spec(config, split, config.epochs)  # what no model may say is said now
+    check_names(config, split)
     claim(config, output, resume)
     held = sum(map(len, split.held.values()))
     say(f"{len(split.train)} cases to train on, {held} held back")
@@ -77,13 +81,35 @@ def train_config(
     return finish(config, split, network, history, output / "model", say)
 
 
+def check_names(config: TrainConfig, split: Split) -> None:
+    """Check that somebody drew every structure that is to be learnt.
+
+    Raises:
+        ConfigError: If a name is in no training set; lists those that are.
+    """
+    drawn = {name for case in split.train for name in case.annotated}
+    unknown = [name for name in config.labels.names if name not in drawn]
+    if unknown:
+        raise ConfigError(
+            "labels.names",
+            f"{', '.join(unknown)} is drawn in no training case",
+            f"Choose from {', '.join(sorted(drawn))}",
+        )
+
+
 def claim(config: TrainConfig, output: Path, resume: bool) -> None:
     """Make ``output`` this run's folder.
 
     Raises:
         ConfigError: If it holds another run, or the same one without ``resume``.
+        DiskError: If it cannot be made.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(
+            output, f"cannot be made ({error.strerror})", "Choose another output"
+        ) from error
     mine = _plain(config)
     record = output / CONFIG
     if (output / CHECKPOINT).exists():
@@ -133,6 +159,8 @@ def finish(
     """Save the model, score it on the cases held back, and write its card."""
     spec = make_spec(config, split, len(logs))
     save_model(folder, spec, network, dtype="float16")
+    spec = allow_bfloat16(spec, folder, split)
+    save_model(folder, spec, network, dtype="float16")
     predictor = Predictor(load_model(folder))
     scores = {}
     for name, cases in split.held.items():
@@ -142,3 +170,23 @@ def finish(
     save_model(folder, spec, network, dtype="float16")
     write_card(load_model(folder).spec, folder)
     return folder
+
+
+def allow_bfloat16(spec: ModelSpec, folder: Path, split: Split) -> ModelSpec:
+    """Return the spec with bfloat16 inference allowed if it changes no label.
+
+    That is: at most 1 of 10,000 on cases held back. Where the processor has no
+    bfloat16 units or nothing is held back, float32 stays.
+    """
+    cases = split.held_cases[:AGREEMENT_CASES]
+    if not cases or not has_bfloat16():
+        return spec
+    model = load_model(folder)
+    exact, fast = (
+        Predictor(model, engine="openvino", precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    if label_agreement(exact, fast, cases) < AGREEMENT:
+        return spec
+    inference = dataclasses.replace(spec.inference, precision="bfloat16")
+    return dataclasses.replace(spec, inference=inference)

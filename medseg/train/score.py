@@ -61,6 +61,20 @@ def score_cases(
     return scores
 
 
+def label_agreement(one: Predictor, other: Predictor, cases: Sequence[Case]) -> float:
+    """Return the share of labels that two predictors have in common.
+
+    A pixel counts once; with overlapping structures once for each of them.
+    """
+    same = total = 0
+    for case in cases:
+        image = read_film(case)
+        first, second = one.predict(image).mask, other.predict(image).mask
+        same += int(np.count_nonzero(first == second))
+        total += first.size
+    return same / total if total else 0.0
+
+
 def score_table(scores: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
     """Return ``{set: {structure: {metric: mean, ...}}}`` for the model's spec."""
     table: dict[str, Any] = {}
