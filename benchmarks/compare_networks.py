@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--docs", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--precision", default="bf16-mixed")
     arguments = parser.parse_args()

@@ -199,9 +199,8 @@ def main() -> None:
         name, target = pair.rsplit(":", 1)
         predictor = Predictor(load_model(name))
         cases = sources[target]
-        parts += [
-            f"## {predictor.models[0].spec.name}, never shown {target}: all {len(cases)} films of it"
-        ]
+        name = predictor.models[0].spec.name
+        parts.append(f"## {name}, never shown {target}: all {len(cases)} films of it")
         parts.append(full_table(score(predictor, cases, "as they are")))
     arguments.docs.mkdir(exist_ok=True)
     (arguments.docs / "scores.md").write_text("\n\n".join(parts) + "\n")

@@ -45,7 +45,8 @@ class Segmentation:
             raise ConfigError(
                 "segmentation",
                 f"a mask of shape {self.mask.shape} with {self.labels.kind} labels "
-                f"needs {self.mask.ndim - channels} spatial axes, the geometry has {self.geometry.ndim}",
+                f"needs {self.mask.ndim - channels} spatial axes, "
+                f"the geometry has {self.geometry.ndim}",
             )
         if channels and len(self.mask) != len(self.labels):
             raise ConfigError(

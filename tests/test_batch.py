@@ -547,13 +547,14 @@ def test_warnings_of_a_file_stay_with_it(
 def test_warnings_do_not_tell_where_the_folder_lies(
     tmp_path: Path, isolate: bool
 ) -> None:
-    pixels = np.ones((4, 4), np.float32)
+    pixels = np.ones((8, 8), np.float32)
     pixels[0, 0] = np.nan
     (tmp_path / "in").mkdir()
     PillowImage.fromarray(pixels).save(tmp_path / "in" / "a.tif")
-    run(tmp_path / "in", tmp_path / "out", isolate=isolate)
+    options = BatchOptions(isolate=isolate)
+    run_batch([tmp_path / "in"], tmp_path / "out", ChestPredictor(), options)
     (entry,) = Journal(tmp_path / "out").read().values()
-    assert entry.warnings
+    assert entry.warnings == ("1 of 64 pixels are NaN",)
     for path in (tmp_path / "out").rglob("*"):
         if path.is_file():
             assert str(tmp_path).encode() not in path.read_bytes(), path

@@ -32,7 +32,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from medseg import model_io, model_tools, weights
-from medseg.errors import ConfigError, ModelError
+from medseg.errors import ConfigError, FileError, ModelError
 from medseg.labels import Label, LabelSet
 from medseg.model import (
     Model,
