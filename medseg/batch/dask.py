@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 Factory = Callable[..., StagedPredictor]
 
-# A worker may run several tasks at once; its one network takes them in turn.
-_turn = threading.Lock()
+# A worker may run several tasks at once; it loads its one network once.
+_loading = threading.Lock()
 
 
 @contextmanager
@@ -121,15 +121,18 @@ def task(
     Raises:
         DiskError: If the worker cannot write.
     """
-    with _turn:
-        predictor = _loaded(factory, key)
+    with _loading:
+        predictor, turn = _loaded(factory, key)
     with warnings_kept():
-        return process(item, Job.of(out, predictor, options), _turn).to_json()
+        return process(item, Job.of(out, predictor, options), turn).to_json()
 
 
 @lru_cache(maxsize=1)
-def _loaded(factory: Factory, key: tuple[tuple[str, Any], ...]) -> StagedPredictor:
-    return factory(**dict(key))
+def _loaded(
+    factory: Factory, key: tuple[tuple[str, Any], ...]
+) -> tuple[StagedPredictor, threading.Semaphore]:
+    predictor = factory(**dict(key))
+    return predictor, threading.Semaphore(predictor.streams)
 
 
 def _entry(future: Any, item: Item, run: Run) -> Entry:

@@ -97,7 +97,8 @@ class OpenVinoEngine:
 
     def _shape_for(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the smallest compiled shape that holds a batch of ``shape``."""
-        fitting = [s for s in tuple(self._compiled) if s[1:] == shape[1:] and s[0] >= shape[0]]
+        known = tuple(self._compiled)
+        fitting = [s for s in known if s[1:] == shape[1:] and s[0] >= shape[0]]
         return min(fitting, default=shape)
 
     def _request(self, shape: tuple[int, ...]) -> Any:
