@@ -642,9 +642,14 @@ def test_a_cancel_ends_the_run_and_a_resume_goes_on(
     write_folder(tmp_path / "in", 40)
     plan = make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
     predictor = NumberPredictor(pause=0.05)
-    summary = run_plan(plan, predictor, BatchOptions(workers=workers))
+    # A shell that starts the tests in the background has them ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        summary = run_plan(plan, predictor, BatchOptions(workers=workers))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert summary.exit_code == ExitCode.CANCELLED
     assert 0 < summary.done < 40
     again = run(tmp_path / "in", tmp_path / "out")

@@ -19,6 +19,7 @@ from medseg.segmentation import Segmentation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+from contextlib import contextmanager
 
 CELLS = LabelSet((Label(1, "cell", "#ffffff"),), "instances")
 OLD = Segmentation(np.eye(6, dtype=np.uint8), CELLS, Geometry.pixels(2))
@@ -114,25 +115,27 @@ def test_whatever_call_fails_the_final_file_is_old_or_new(
     assert fatal > 5
 
 
-@pytest.fixture
-def _small_files() -> Iterator[None]:
+@contextmanager
+def small_files() -> Iterator[None]:
+    """Forbid files of more than 4 kB; short, for the test's own log is a file too."""
     import resource
     import signal
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs resource limits")
-@pytest.mark.usefixtures("_small_files")
 def test_a_file_larger_than_allowed_leaves_nothing(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 2**31, (64, 64))
     seg = Segmentation(noise, CELLS, Geometry.pixels(2))
-    with pytest.raises(FileError, match="not written"):
+    with pytest.raises(FileError, match="not written"), small_files():
         write_segmentation(seg, tmp_path / "m.nii.gz")
     assert not list(tmp_path.iterdir())
 
