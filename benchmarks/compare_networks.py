@@ -167,8 +167,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--docs", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--precision", default="bf16-mixed")
     arguments = parser.parse_args()
     rows, folders = [], {}
