@@ -6,7 +6,8 @@
 writes ``scores.md``: per model and data set the table of its structures, the
 cardiothoracic ratio against the reference, the same films with their exposure,
 contrast, polarity, borders and rotation changed, and (``--one-source``) what a model
-trained on one source does on the other one.
+trained on one source does on the other one. Held-back films that guided a choice
+are no test set any more: docs/models.md says which did.
 """
 
 from __future__ import annotations
@@ -192,7 +193,10 @@ def main() -> None:
         f"{name} held back": divide(cases, "split")[1]
         for name, cases in sources.items()
     }
-    parts = ["# Scores on films not seen in training"]
+    parts = [
+        "# Scores on films not seen in training",
+        "Some choices were made with these films in view: see [models.md](models.md).",
+    ]
     for name in arguments.model or ["chest-xray", "chest-xray-open"]:
         parts.append(model_section(name, held, arguments.wingspan))
     for pair in arguments.one_source:
@@ -200,7 +204,9 @@ def main() -> None:
         predictor = Predictor(load_model(name))
         cases = sources[target]
         name = predictor.models[0].spec.name
-        parts.append(f"## {name}, never shown {target}: all {len(cases)} films of it")
+        parts.append(
+            f"## {name}, not trained on {target}: all {len(cases)} films of it"
+        )
         parts.append(full_table(score(predictor, cases, "as they are")))
     arguments.docs.mkdir(exist_ok=True)
     (arguments.docs / "scores.md").write_text("\n\n".join(parts) + "\n")
