@@ -23,11 +23,14 @@ RANK = {
     "geometry": 1,
     "image": 1,
     "labels": 1,
+    "lineage": 1,
     "segmentation": 1,
     "io": 2,
     "postprocess": 2,
     "overlay": 2,
+    "instances": 2,
     "metrics": 3,
+    "track": 3,
     "measure": 3,
     "datasets": 3,
     "schema": 3,
@@ -51,8 +54,17 @@ RANK = {
     "napari_plugin": 11,
 }
 SAME_RANK = {1, 5}
-VALUES = {"errors", "geometry", "image", "labels", "segmentation"}
-LIGHT = VALUES | {"io", "postprocess", "overlay", "metrics", "measure", "datasets"}
+VALUES = {"errors", "geometry", "image", "labels", "lineage", "segmentation"}
+LIGHT = VALUES | {
+    "io",
+    "instances",
+    "postprocess",
+    "overlay",
+    "metrics",
+    "measure",
+    "track",
+    "datasets",
+}
 HEAVY = {"torch", "monai", "torchvision", "openvino", "lightning_fabric"}
 QT = {"qtpy", "napari", "magicgui", "PySide6", "PyQt6"}
 BANNED_CALLS = {"eval", "exec"}

@@ -1,0 +1,1 @@
+"""Mending a mask with prompts and tools."""
