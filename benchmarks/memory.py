@@ -3,8 +3,10 @@
     python benchmarks/memory.py MODEL [--films 2000] [--side 20000]
 
 Prints one JSON line: growth of the resident memory a file between a tenth of a run
-over tiny films and its end, descriptors and threads at both, and the peak of a
-``medseg predict`` on one ``side x side`` 16-bit TIFF. Each part has its own process.
+over tiny films and its end, and over its second half alone (a network of some size
+takes hundreds of films until the allocator's pools of all threads are full),
+descriptors and threads at both, and the peak of a ``medseg predict`` on one ``side x
+side`` 16-bit TIFF. Each part has its own process.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def many(model: str, films: int, folder: Path) -> None:
     marks: dict[int, tuple[int, int, int]] = {}
 
     def look(progress: Progress) -> None:
-        if progress.done in (films // 10, films):
+        if progress.done in (films // 10, films // 2, films):
             marks[progress.done] = (
                 process.memory_info().rss,
                 process.num_fds(),
@@ -49,12 +51,13 @@ def many(model: str, films: int, folder: Path) -> None:
             )
 
     run_batch([folder / "in"], folder / "out", load_predictor([model]), progress=look)
-    (early, late) = marks[films // 10], marks[films]
+    early, half, late = (marks[k] for k in (films // 10, films // 2, films))
     print(
         json.dumps(
             {
                 "films": films,
                 "bytes_a_file": round((late[0] - early[0]) / (films - films // 10)),
+                "bytes_a_file_late": round((late[0] - half[0]) / (films - films // 2)),
                 "descriptors": [early[1], late[1]],
                 "threads": [early[2], late[2]],
                 "resident_mb": round(late[0] / 1e6),

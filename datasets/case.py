@@ -1,4 +1,4 @@
-"""One film of a public data set: where it lies and what is drawn on it."""
+"""One picture of a public data set: where it lies and what is drawn on it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.datasets.instances import InstanceTruth
 from medseg.datasets.pixels import part_lungs, read_mask
 from medseg.errors import ConfigError, FileError, ImageWarning
 
@@ -22,22 +23,25 @@ STRUCTURES = (RIGHT_LUNG, LEFT_LUNG, HEART, RIGHT_CLAVICLE, LEFT_CLAVICLE)
 
 @dataclass(frozen=True)
 class Case:
-    """One film with its truth.
+    """One film, or one frame or slice with cells, with its truth.
 
     Args:
         id: Unique within its set.
-        image: The film.
+        image: The film or frame.
         truth: Structure name to binary mask file. Two lungs that share one file
             are parted by `medseg.datasets.pixels.part_lungs`.
         annotated: Structures that the set draws. One that is missing here is
             unknown, not absent.
-        group: Patient; splits never cut a group.
+        group: Patient or sequence; splits never cut a group, except by time.
         split: ``"train"`` or ``"val"`` where the set states one.
         threshold: A mask pixel is on where its value is greater.
         spacing: ``(y, x)`` of the film in mm, where the set states it and the file
             does not.
         cut: Structure to another one whose pixels are taken out of it, where some
             films of a set draw one through the other.
+        instances: Where its cells are drawn; `read_instances` reads them.
+        frame: Number in its movie or stack.
+        slice: Which page or z of ``image``, None for the whole of it.
 
     Raises:
         ConfigError: If ``truth`` holds a structure that is not ``annotated``.
@@ -52,6 +56,9 @@ class Case:
     threshold: int = 0
     spacing: tuple[float, float] | None = None
     cut: Mapping[str, str] = field(default_factory=dict)
+    instances: InstanceTruth | None = None
+    frame: int | None = None
+    slice: int | None = None
 
     def __post_init__(self) -> None:
         extra = sorted(set(self.truth) - set(self.annotated))
@@ -107,7 +114,7 @@ def read_truth(
 
 
 def _read(case: Case, name: str) -> NDArray[np.bool_] | None:
-    mask = read_mask(case.truth[name], case.threshold)
+    mask = read_mask(case.truth[name], case.threshold, case.slice)
     if name in LUNGS and case.truth.get(LUNGS[0]) == case.truth.get(LUNGS[1]):
         lungs = part_lungs(mask)
         if lungs is None:
@@ -121,7 +128,7 @@ def _read(case: Case, name: str) -> NDArray[np.bool_] | None:
         mask = lungs[LUNGS.index(name)]
     other = case.cut.get(name)
     if other is not None and other in case.truth:
-        mask = mask & ~read_mask(case.truth[other], case.threshold)
+        mask = mask & ~read_mask(case.truth[other], case.threshold, case.slice)
     return mask
 
 

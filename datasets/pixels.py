@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +34,23 @@ def read_film(case: Case) -> Image:
         pixels = read_jsrt_raw(case.image)[None]
         return Image(pixels, Geometry.upright(case.spacing or (0.175, 0.175)))
     image = read_image(case.image)
+    if case.slice is not None and image.pixels.ndim == 4:
+        plane = one_plane(case.image, image.pixels, case.slice)
+        image = Image(plane, Geometry.pixels(2), image.meta)
     if case.spacing and image.geometry.unit == "px":
         return Image(image.pixels, Geometry.upright(case.spacing), image.meta)
     return image
+
+
+def one_plane(path: Path, pixels: NDArray[Any], number: int) -> NDArray[Any]:
+    """Return plane ``number`` of ``(C, Z, Y, X)``.
+
+    Raises:
+        FileError: If there is none.
+    """
+    if number >= pixels.shape[1]:
+        raise FileError(path, f"has {pixels.shape[1]} planes, wanted is {number}")
+    return pixels[:, number]
 
 
 def read_jsrt_raw(path: Path) -> NDArray[np.uint16]:
@@ -64,15 +78,25 @@ def read_jsrt_raw(path: Path) -> NDArray[np.uint16]:
     return (RAW_MAX - raw).astype(np.uint16)
 
 
-def read_mask(path: Path, threshold: int = 0) -> NDArray[np.bool_]:
+def read_mask(
+    path: Path, threshold: int = 0, plane: int | None = None
+) -> NDArray[np.bool_]:
     """Return where the mask file is greater than ``threshold``, ``(Y, X)``.
+
+    Args:
+        path: The mask file.
+        threshold: On is what is greater.
+        plane: Of a file of several pages, the page.
 
     Raises:
         FileError: If it cannot be read.
     """
     if path.suffix.lower() == ".gif":
         return _read_gif(path) > threshold
-    mask: NDArray[np.bool_] = read_image(path).pixels.max(axis=0) > threshold
+    pixels = read_image(path).pixels
+    if plane is not None and pixels.ndim == 4:
+        pixels = one_plane(path, pixels, plane)
+    mask: NDArray[np.bool_] = pixels.max(axis=0) > threshold
     return mask
 
 

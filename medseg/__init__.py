@@ -16,7 +16,9 @@ _NAMES = {
     "MedsegError": "medseg.errors",
     "Predictor": "medseg.predict",
     "Segmentation": "medseg.segmentation",
+    "TrackGraph": "medseg.lineage",
     "load_model": "medseg.model",
+    "open_movie": "medseg.io",
     "read_image": "medseg.io",
     "read_segmentation": "medseg.io",
     "write_segmentation": "medseg.io",
@@ -26,8 +28,14 @@ if TYPE_CHECKING:
     from medseg.errors import MedsegError
     from medseg.geometry import Geometry
     from medseg.image import Image
-    from medseg.io import read_image, read_segmentation, write_segmentation
+    from medseg.io import (
+        open_movie,
+        read_image,
+        read_segmentation,
+        write_segmentation,
+    )
     from medseg.labels import Label, LabelSet
+    from medseg.lineage import TrackGraph
     from medseg.model import load_model
     from medseg.predict import Predictor
     from medseg.segmentation import Segmentation
@@ -40,7 +48,9 @@ __all__ = [
     "MedsegError",
     "Predictor",
     "Segmentation",
+    "TrackGraph",
     "load_model",
+    "open_movie",
     "read_image",
     "read_segmentation",
     "write_segmentation",

@@ -36,8 +36,12 @@ class MedsegError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        line = f"{self.subject}: {self.problem}."
-        return f"{line} {self.remedy}." if self.remedy else line
+        return f"{self.subject}: {self.text}"
+
+    @property
+    def text(self) -> str:
+        """What is wrong and what to do, for a table that names the subject."""
+        return f"{self.problem}. {self.remedy}." if self.remedy else f"{self.problem}."
 
     def __reduce__(self) -> tuple[type[MedsegError], tuple[str, str, str]]:
         return type(self), (self.subject, self.problem, self.remedy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from malformed import GREY, VOLUME, mha, nifti, nrrd, png, png_chunk, tiff
+from malformed_dicom import dicom
 from PIL import Image as Pillow
 
 from medseg.errors import FileError
@@ -303,3 +305,17 @@ def test_boolean_masks(tmp_path: Path) -> None:
 def test_a_missing_mask_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="No such file"):
         read_segmentation(tmp_path / "m.nii", BONES)
+
+
+def test_reading_leaves_no_log_handlers_behind(tmp_path: Path) -> None:
+    # One more a file would grow over thousands of films.
+    tifffile.imwrite(tmp_path / "a.tif", GREY)
+    (tmp_path / "a.dcm").write_bytes(dicom())
+    counts = []
+    for _ in range(3):
+        for name in ("a.tif", "a.dcm"):
+            read_image(tmp_path / name)
+        counts.append(
+            [len(logging.getLogger(name).handlers) for name in ("tifffile", "pydicom")]
+        )
+    assert counts[0] == counts[1] == counts[2]

@@ -317,6 +317,31 @@ def test_a_film_segmentation_comes_back(
     )
 
 
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {},  # no date, no sex, no study: names were removed
+        {"PatientSex": "unknown", "StudyDate": "2020", "PatientBirthDate": "a b"},
+    ],
+)
+def test_a_segmentation_of_a_film_without_its_patient(
+    elements: dict[str, str], tmp_path: Path
+) -> None:
+    source = tmp_path / "film.dcm"
+    source.write_bytes(dicom(PatientID=None, **elements))
+    seg = _film_mask(read_image(source).geometry, EXCLUSIVE)
+    write_segmentation(seg, tmp_path / "m.dcm", source=source)
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "m.dcm").mask, seg.mask)
+
+
+def test_a_segmentation_needs_a_study_to_belong_to(tmp_path: Path) -> None:
+    source = tmp_path / "film.dcm"
+    source.write_bytes(dicom(StudyInstanceUID=None))
+    seg = _film_mask(read_image(source).geometry, EXCLUSIVE)
+    with pytest.raises(FileError, match="source has no StudyInstanceUID"):
+        write_segmentation(seg, tmp_path / "m.dcm", source=source)
+
+
 def _complete(**elements: Any) -> bytes:
     return dicom(
         **{

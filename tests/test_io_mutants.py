@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tifffile
+from fakes import NIGHTLY
 from malformed import GREY, mha, nifti, nrrd, png
 from malformed_dicom import FILM, dataset, dicom
 from PIL import Image
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-COUNT = 60
+COUNT = 2000 if NIGHTLY else 60
 
 
 def _jpeg() -> bytes:

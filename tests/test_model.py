@@ -432,7 +432,7 @@ def test_specs_that_cannot_be_made() -> None:
     many = tuple(Label(i, f"n{i}", "#000000") for i in range(1, 1002))
     with pytest.raises(ConfigError, match="1001 structures"):
         tiny_spec(labels=LabelSet(many, "overlapping"))
-    with pytest.raises(ConfigError, match="Use None"):
+    with pytest.raises(ConfigError, match="Use instances"):
         tiny_spec(
             labels=LabelSet(LUNGS[:1], "instances"),
             network=Network("unet", {**ARGUMENTS, "out_channels": 1}),

@@ -147,6 +147,13 @@ def test_conv_size_is_that_of_the_convolution(size, kernel, stride, padding, exp
     assert conv(torch.empty(1, 1, size, size, device="meta")).shape[-1] == expected
 
 
+def test_alexnet_needs_227_pixels_or_a_border_of_2():
+    # size-alexnet-224-pad0: 54.25 windows; sizes-alexnet-227 has 55
+    assert (224 - 11) / 4 + 1 == 54.25
+    assert conv_size(224, 11, 4) == 54
+    assert conv_size(224, 11, 4, 2) == conv_size(227, 11, 4) == 55
+
+
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "padding", "output_padding", "expected"),
     [

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from medseg.errors import ConfigError
 from medseg.networks import NETWORKS, build
-from medseg.networks.deeplab import AtrousBranches
+from medseg.networks.deeplab import AtrousBranches, SummedScores
+from medseg.networks.fcn_alexnet import from_classifier
 from medseg.networks.fpn import TopDown
-from medseg.networks.pspnet import PyramidPooling, resize
+from medseg.networks.padding import mirror_pad
+from medseg.networks.pspnet import PyramidPooling
 from medseg.networks.unet_2015 import UNet2015, level_sizes, nearest_valid_sizes
+from medseg.networks.upsample import resize
 from medseg.networks.vgg16_weights import dense_as_convolution
 
 TINY = {
@@ -24,6 +27,7 @@ TINY = {
     "deconvnet": {"width": 1 / 16},
     "segnet": {"width": 1 / 16},
     "fcn": {"width": 1 / 16},
+    "fcn_alexnet": {"width": 1 / 32},
     "fcn_flat": {"layers": 3, "width": 4},
     "fcn_upscaling": {"widths": (4, 4, 8)},
     "fcn_skip": {"widths": (4, 8, 8), "dense": 8},
@@ -267,6 +271,17 @@ def test_build_refuses_what_it_does_not_know():
         ("fcn_upscaling", {"out_channels": 3}, 77_563),
         ("fcn_skip", {"out_channels": 3}, 193_963),
         ("fcn_convt_skip", {"out_channels": 3}, 481_323),
+        # AlexNet in one tower: 60,965,224 in two; 61,100,840 in torchvision
+        ("fcn_alexnet", {"in_channels": 3, "out_channels": 1000}, 62_378_344),
+        (
+            "fcn_alexnet",
+            {
+                "in_channels": 3,
+                "out_channels": 1000,
+                "widths": (64, 192, 384, 256, 256),
+            },
+            61_100_840,
+        ),
         # params-linknet-resnet18
         ("linknet", {"in_channels": 3, "out_channels": 21}, 11_535_893),
         ("linknet", {"in_channels": 3, "out_channels": 2}, 11_533_442),
@@ -502,6 +517,80 @@ def test_unknown_step(name):
         tiny(name, step=4)
 
 
+# AlexNet
+
+
+def test_alexnet_sizes():
+    # sizes-alexnet-227; the maps of 13 follow ReLU and pooling alike
+    network, seen = on_meta("fcn_alexnet"), []
+    for layer in network.features:
+        if not isinstance(layer, nn.ReLU):
+            layer.register_forward_hook(lambda m, i, y: seen.append(y.shape[-1]))
+    network.heat_map(torch.empty(1, 1, 227, 227, device="meta"))
+    assert seen == [55, 27, 27, 13, 13, 13, 13, 6]
+    assert network.fc6.weight[0].numel() == 9_216
+
+
+@pytest.mark.parametrize(("size", "expected"), [(227, 1), (259, 2), (500, 9)])
+def test_alexnet_heat_map(size, expected):
+    # fcn-alexnet-heatmap
+    network = on_meta("fcn_alexnet", width=1 / 32)
+    heat = network.heat_map(torch.empty(1, 1, size, 227, device="meta"))
+    assert heat.shape == (1, 2, expected, 1)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_alexnet_heat_map_is_the_classifier_at_each_window(padded):
+    # fc-as-conv-unpadded, fc-as-conv-padded
+    network = tiny("fcn_alexnet", padded=padded).double().eval()
+    x = torch.randn(1, 1, 259, 259, dtype=torch.float64)
+    whole = network.heat_map(x)
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        crop = x[..., 32 * i :, 32 * j :][..., :227, :227]
+        difference = (network.heat_map(crop)[..., 0, 0] - whole[..., i, j]).abs().max()
+        difference = difference / (whole.amax() - whole.amin())
+        assert difference > 1e-3 if padded else difference < 1e-12
+
+
+@torch.no_grad()
+def test_alexnet_logits_are_the_windows_of_every_32nd_pixel():
+    network = tiny("fcn_alexnet", padded=False).eval()
+    x = torch.randn(1, 1, 40, 33)
+    y = network(x)
+    wide = mirror_pad(x, 113, (140, 140))
+    for i, j in ((0, 0), (1, 0), (1, 1)):
+        window = wide[..., 32 * i :, 32 * j :][..., :227, :227]
+        expected = network.heat_map(window)[..., 0, 0]
+        torch.testing.assert_close(y[..., 32 * i, 32 * j], expected)
+    between = y[..., 0, 0] + (y[..., 32, 0] - y[..., 0, 0]) * 5 / 32
+    torch.testing.assert_close(y[..., 5, 0], between)
+
+
+@torch.no_grad()
+def test_alexnet_gives_what_torchvision_gives():
+    from torchvision.models.alexnet import AlexNet
+
+    torch.manual_seed(3)
+    theirs = AlexNet(num_classes=3).eval()
+    widths = (64, 192, 384, 256, 256)
+    with torch.device("meta"):
+        ours = build(
+            "fcn_alexnet", {"in_channels": 3, "out_channels": 3, "widths": widths}
+        )
+    state = from_classifier(theirs.state_dict())
+    ours.load_state_dict(state, assign=True)
+    x = torch.randn(1, 3, 224, 224)
+    heat = ours.eval().heat_map(nn.functional.pad(x, (2, 2, 2, 2)))
+    assert heat.shape == (1, 3, 1, 1)
+    torch.testing.assert_close(heat[..., 0, 0], theirs(x), rtol=1e-4, atol=1e-5)
+
+
+def test_alexnet_has_five_convolutions():
+    with pytest.raises(ConfigError, match=r"network\.widths: has 2 entries"):
+        build("fcn_alexnet", {"widths": (8, 8)})
+
+
 # The lecture's small networks
 
 
@@ -608,7 +697,7 @@ def test_unpadded_windows_equal_the_convolutionalised_network():
     x = torch.randn(1, 1, 60, 52, dtype=torch.float64)
     linear, channels = network.dense[0], TINY["sliding_window"]["widths"][-1]
     kernel = dense_as_convolution(linear.weight, channels, network.side)
-    hidden = nn.functional.conv2d(network.convs(x), kernel, linear.bias).relu()
+    hidden = nn.functional.conv2d(network.convs(x)[0], kernel, linear.bias).relu()
     heat = nn.functional.conv2d(
         hidden, network.head.weight[..., None, None], network.head.bias
     )
@@ -648,6 +737,23 @@ def test_resnet_encoder_is_that_of_torchvision():
     assert count(ours) == count(theirs) - count(theirs.fc)
     shapes = [p.shape for p in ours.parameters()]
     assert shapes == [p.shape for p in theirs.parameters()][:-2]
+
+
+@torch.no_grad()
+def test_resnet_encoder_gives_what_torchvision_gives():
+    from torchvision.models import resnet18
+
+    torch.manual_seed(4)
+    theirs = resnet18().eval()
+    ours = build("linknet", {"in_channels": 3}).encoder.eval()
+    values = list(theirs.state_dict().values())[:-2]  # without the classifier
+    ours.load_state_dict(dict(zip(ours.state_dict(), values, strict=True)))
+    x = torch.randn(1, 3, 64, 96)
+    y = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+    stages = (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)
+    for found, stage in zip(ours(x), stages, strict=True):
+        y = stage(y)
+        torch.testing.assert_close(found, y)
 
 
 @pytest.mark.parametrize(("step", "sizes"), [(32, [2]), (16, [4]), (8, [8])])
@@ -717,6 +823,18 @@ def test_deeplab_versions(version):
     rates = [m.dilation[0] for m in network.modules() if isinstance(m, nn.Conv2d)]
     assert {6, 12, 18} <= set(rates)
     assert (24 in rates) == (version == "v2")
+
+
+@torch.no_grad()
+def test_summed_scores_are_convolutions_with_zeros_in_the_kernels():
+    rates = (1, 2, 3)
+    head, x = SummedScores(2, 3, rates, 2).double(), torch.randn(1, 2, 9, 11).double()
+    expected = torch.zeros(1, 3, 9, 11, dtype=torch.float64)
+    for rate, conv in zip(rates, head.scores, strict=True):
+        kernel = torch.zeros(3, 2, *(2 * rate + 1,) * 2, dtype=torch.float64)
+        kernel[..., ::rate, ::rate] = conv.weight
+        expected += nn.functional.conv2d(x, kernel, conv.bias, padding=rate)
+    torch.testing.assert_close(head(x), expected)
 
 
 @torch.no_grad()

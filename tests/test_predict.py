@@ -33,7 +33,7 @@ from medseg.labels import Label, LabelSet
 from medseg.model import Model
 from medseg.model_spec import Cleaning, Decoding, Flip, Inference, Network
 from medseg.postprocess import fill_holes, keep_largest
-from medseg.predict import Predictor, decode, predictor, windows
+from medseg.predict import Predictor, decode, predictor, provenance, windows
 from medseg.predict.windows import blended_slabs, importance, window_starts
 from medseg.transforms import Step
 
@@ -406,7 +406,7 @@ def test_torch_runs_where_openvino_is_not_installed(
             raise PackageNotFoundError(package)
         return "1"
 
-    monkeypatch.setattr(predictor, "version", version)
+    monkeypatch.setattr(provenance, "version", version)
     torch_predictor(Model(tiny_spec(), tiny_network(), Path()))
 
 
@@ -453,7 +453,7 @@ def test_too_little_memory_is_an_error_of_the_file(
         raise MemoryError("Unable to allocate 9 GiB")
 
     model = function_model(window_spec(), two)
-    monkeypatch.setattr(predictor, "_hash", fail)
+    monkeypatch.setattr(predictor, "pixel_hash", fail)
     with pytest.raises(FileError, match="needs more memory than there is"):
         torch_predictor(model).predict(Image.from_array(FILM))
 

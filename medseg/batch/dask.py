@@ -21,6 +21,7 @@ from medseg.batch.journal import Entry
 from medseg.batch.notes import warnings_kept
 from medseg.batch.work import Case, failure, process
 from medseg.errors import ConfigError, DiskError, FileError
+from medseg.io.atomic import remove_stale
 
 if TYPE_CHECKING:
     from medseg.batch.session import Run
@@ -65,7 +66,9 @@ def executor(
         finished = as_completed(list(futures))
         try:
             for future in finished:
-                run.record(_entry(future, futures.pop(future), run))
+                item = futures.pop(future)
+                run.record(item, _entry(future, item, run))
+            remove_stale(out)  # what a worker left that was killed while it wrote
         finally:
             client.cancel(list(futures))
 
@@ -143,7 +146,7 @@ def _entry(future: Any, item: Item, run: Run) -> Entry:
     """
     error = future.exception()
     if isinstance(error, DiskError):
-        run.record(failure(Case(item), error, run.job))
+        run.record(item, failure(Case(item), error, run.job))
         raise error
     if error is not None:
         text = " ".join(f"{type(error).__name__} {error}".split())[:300]

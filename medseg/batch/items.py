@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +47,7 @@ class Item:
         mtime_ns: Time of the source's last change.
         series: True for a DICOM series.
         problem: Why it fails without being opened; else empty.
+        numbered: The name is a number, which another file may have had before.
     """
 
     source: Path
@@ -57,6 +58,7 @@ class Item:
     mtime_ns: int
     series: bool = False
     problem: str = ""
+    numbered: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Namer:
-    """Names the outputs of a case from its relative path alone."""
+    """Names the outputs of a case from its relative path or its number alone."""
 
     labels: LabelSet
     format: str
     split: bool
     maps: tuple[str, ...]
+
+    def numbered(self, case: Found, number: int) -> Item:
+        """Return the case under a number in place of its name."""
+        ending = case.name[len(self._split(case)[0]) :]
+        hidden = replace(case, name=f"{number:06d}{'' if case.series else ending}")
+        return replace(self.item(hidden), numbered=True)
 
     def item(self, case: Found) -> Item:
         """Return the case with the names of all its outputs."""

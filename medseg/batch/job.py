@@ -60,6 +60,7 @@ class BatchOptions:
         probabilities: Also write ``NAME_probabilities``.
         uncertainty: Also write ``NAME_uncertainty``.
         report: Also write ``report.html``.
+        anonymous_names: Numbers in place of the files' names, in all that is written.
         overwrite: Do every file again, whatever the journal says.
         verify: Compare the hashes of finished outputs, not only their sizes.
         workers: Reader threads, and as many writer threads; 0 does one file after
@@ -77,6 +78,7 @@ class BatchOptions:
     probabilities: bool = False
     uncertainty: bool = False
     report: bool = False
+    anonymous_names: bool = False
     overwrite: bool = False
     verify: bool = False
     workers: int = 2

@@ -39,7 +39,7 @@ class Entry:
         mtime_ns: Its time of last change.
         sha256: Hash of the source; empty if it could not be read.
         outputs: The files written.
-        error: One line, for a failed case.
+        error: One line without the path, for a failed case.
         engine: Engine that ran.
         device: Device it ran on, the lower one after a fallback.
         warnings: One line each.
@@ -167,7 +167,8 @@ def is_done(
 
     Done means that the journal's line matches (configuration, model, and the source
     by size and time, or by hash where only the time differs) and that every output
-    has the recorded size; with ``verify`` also the recorded hash.
+    has the recorded size; with ``verify`` also the recorded hash. Behind a number
+    the source is always known by its hash.
     """
     if entry is None or entry.status != "done":
         return False
@@ -183,7 +184,7 @@ def is_done(
             return False
         if verify and hash_file(path) != output.sha256:
             return False
-    if entry.mtime_ns == item.mtime_ns:
+    if entry.mtime_ns == item.mtime_ns and not item.numbered:
         return True
     try:
         return hash_source(item) == entry.sha256

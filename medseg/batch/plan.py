@@ -26,6 +26,7 @@ def make_plan(
     format: OutputFormat = "same",
     split_labels: bool = False,
     maps: Sequence[str] = (),
+    anonymous_names: bool = False,
 ) -> Plan:
     """Plan a run over files and folders; writes nothing.
 
@@ -38,6 +39,8 @@ def make_plan(
         format: Of the masks.
         split_labels: One mask file a label, in a folder named after the input.
         maps: Further outputs, ``"probabilities"`` and ``"uncertainty"``.
+        anonymous_names: Numbers from 000001, in the order of the names, in place of
+            the names in every output.
 
     Raises:
         PlanError: If an input is missing or holds no image, two inputs map to one
@@ -48,7 +51,10 @@ def make_plan(
     _check_out(out, format, labels, split_labels)
     found, ignored = _find(inputs, out)
     namer = Namer(labels, format, split_labels, tuple(maps))
-    items = tuple(namer.item(case) for case in found)
+    if anonymous_names:
+        items = tuple(namer.numbered(case, k) for k, case in enumerate(found, 1))
+    else:
+        items = tuple(map(namer.item, found))
     if not items:
         raise PlanError(
             ", ".join(str(path) for path in inputs) or "inputs",

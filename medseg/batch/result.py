@@ -10,10 +10,10 @@ import numpy as np
 
 from medseg.batch.items import Item, map_name
 from medseg.batch.job import Job
-from medseg.errors import DiskError
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import write_image, write_segmentation
+from medseg.io.atomic import make_folder
 from medseg.labels import LabelSet
 from medseg.measure import Doubt, assess, chest
 from medseg.segmentation import Segmentation
@@ -29,13 +29,7 @@ def write(seg: Segmentation, item: Item, job: Job) -> tuple[Path, ...]:
         FileError: If the format cannot hold the mask.
         DiskError: If the disk is full or not writable.
     """
-    folder = (job.out / item.outputs[0]).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DiskError(
-            folder, f"cannot be made ({error.strerror})", "Check the folder"
-        ) from error
+    make_folder((job.out / item.outputs[0]).parent)
     if job.options.split_labels:
         written = _write_split(seg, item, job)
     else:
@@ -80,7 +74,8 @@ def _doubt(seg: Segmentation, output: Any, predictor: Any) -> Doubt:
     still to be seen, and the pixels are fewer.
     """
     values = getattr(output, "values", None)
-    if values is None:
+    # Maps of cells are no probabilities of structures.
+    if values is None or seg.labels.kind == "instances":
         return assess(seg)
     from medseg.predict.decode import decode
 

@@ -18,7 +18,7 @@ from medseg.batch.session import Listener, Progress, Run, Summary
 from medseg.errors import DiskError
 from medseg.image import Image
 from medseg.io import read_image
-from medseg.io.atomic import remove_stale
+from medseg.io.atomic import make_folder, remove_stale
 
 
 def run_batch(
@@ -51,6 +51,7 @@ def run_batch(
         format=options.format,
         split_labels=options.split_labels,
         maps=options.maps,
+        anonymous_names=options.anonymous_names,
     )
     summary = run_plan(plan, predictor, options, progress)
     if summary.cancelled:
@@ -82,12 +83,7 @@ def run_plan(
         DiskError: If the output folder cannot be made.
     """
     options = options or BatchOptions()
-    try:
-        plan.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DiskError(
-            plan.out, f"cannot be made ({error.strerror})", "Choose another folder"
-        ) from error
+    make_folder(plan.out)
     with hold(plan.out), warnings_kept():
         remove_stale(plan.out)
         job = Job.of(plan.out, predictor, options)

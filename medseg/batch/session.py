@@ -21,13 +21,14 @@ from medseg.errors import DiskError, ExitCode
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, after each case."""
+    """How far a run is, after each case; ``source`` is the file of ``entry``."""
 
     done: int
     failed: int
     skipped: int
     total: int
     entry: Entry | None = None
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,16 @@ class Run:
                 self._counts["skipped"] += 1
             else:
                 todo.append(item)
-        self._tell(None)
+        self._tell()
         return todo
 
-    def record(self, entry: Entry) -> None:
+    def record(self, item: Item, entry: Entry) -> None:
         """Journal one case and count it; safe from any thread."""
         with self._lock:
             self._counts[entry.status] += 1
             self._seconds.update(entry.seconds)
             self._journal.append(entry)
-            self._tell(entry)
+            self._tell(entry, item.source)
 
     def load(self, item: Item) -> Case:
         """Read and prepare one case."""
@@ -135,9 +136,9 @@ class Run:
                 self._thumbnails[case.item.name] = case.thumbnail
         except DiskError as error:
             with suppress(DiskError):  # the journal's disk is as full
-                self.record(failure(case, error, self.job))
+                self.record(case.item, failure(case, error, self.job))
             raise
-        self.record(entry)
+        self.record(case.item, entry)
 
     def close(self, cancelled: bool, error: DiskError | None) -> Summary:
         """Write the tables and return the counts."""
@@ -189,7 +190,7 @@ class Run:
             "ignored": self.plan.ignored,
         }
 
-    def _tell(self, entry: Entry | None) -> None:
+    def _tell(self, entry: Entry | None = None, source: Path | None = None) -> None:
         counts = self._counts
         self._progress(
             Progress(
@@ -198,5 +199,6 @@ class Run:
                 counts["skipped"],
                 len(self.plan.items),
                 entry,
+                source,
             )
         )

@@ -14,7 +14,7 @@ from medseg.batch.job import Job
 from medseg.batch.journal import Entry, Output, hash_file, hash_source
 from medseg.batch.notes import notes_of
 from medseg.batch.result import Row, measure, write
-from medseg.errors import DiskError, FileError, MedsegError
+from medseg.errors import DiskError, FileError, MedsegError, printable
 from medseg.image import Image
 from medseg.overlay import thumbnail
 
@@ -169,10 +169,18 @@ def _entry(case: Case, outputs: tuple[Path, ...], measures: Row, job: Job) -> En
             )
             for path in outputs
         ),
-        error=str(case.error) if case.error else "",
+        error=_error_text(case),
         engine=str(job.facts.get("engine", "")),
         device=" ".join(case.device),
         warnings=tuple(case.warnings),
         measures=measures,
         seconds={name: round(value, 4) for name, value in case.seconds.items()},
     )
+
+
+def _error_text(case: Case) -> str:
+    """Return the error without the source's path: every table names the case."""
+    error = case.error
+    if error is None:
+        return ""
+    return error.text if error.subject == printable(case.item.source) else str(error)

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from medseg.cli import commands, models, predict
+from medseg.cli import commands, models, napari, predict, track
 from medseg.errors import ExitCode, ImageWarning, MedsegError, printable
 
 # The classes' public home differs between versions of typer.
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Segment chest X-rays: from a folder of films to measured masks.",
+    help="Segment chest X-rays and cell movies: from a folder to measured masks.",
 )
 
 
@@ -37,10 +37,12 @@ def _options(
 
 app.command("demo")(commands.demo)
 app.command("predict")(predict.predict)
+app.command("track")(track.track)
 app.command("evaluate")(commands.evaluate)
 app.command("measure")(commands.measure)
 app.command("train")(commands.train)
 app.add_typer(models.app, name="models")
+app.command("napari")(napari.napari)
 app.command("info")(commands.info)
 app.command("doctor")(commands.doctor)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medseg.cli.display import say
+from medseg.cli.track import Interval, Spacing, scale
 from medseg.errors import ConfigError, ExitCode, printable
 
 
@@ -48,11 +49,22 @@ def evaluate(
         tuple[float, float] | None,
         typer.Option(metavar="Y X", help="mm, where the masks state none."),
     ] = None,
+    ctc: Annotated[
+        bool, typer.Option("--ctc", help="Cell movies: SEG, DET, TRA; folders 01_RES.")
+    ] = False,
+    errors: Annotated[
+        Path | None,
+        typer.Option("--errors", help="With --ctc: a .csv file of every single error."),
+    ] = None,
 ) -> None:
     """Score masks against the truth.
 
-    Dice, IoU, NSD, HD95 and ASSD per case and structure.
+    Dice, IoU, NSD, HD95 and ASSD per case and structure; with --ctc the measures of
+    the Cell Tracking Challenge.
     """
+    if ctc:
+        _evaluate_ctc(pred, truth, json, errors)
+        return
     from medseg.batch.evaluate import (
         EvaluateOptions,
         evaluate_folder,
@@ -73,16 +85,47 @@ def evaluate(
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
+def _evaluate_ctc(
+    result: Path, truth: Path, json: Path | None, errors: Path | None
+) -> None:
+    """Score tracking results; a sequence without any is named and counts as failed."""
+    from medseg.batch.evaluate_ctc import evaluate_result
+
+    evaluation = evaluate_result(result, truth, json=json, errors=errors)
+    typer.echo(printable_lines(evaluation.table()))
+    if evaluation.n_failed:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
 def measure(
     masks: Annotated[list[Path], typer.Argument(metavar="MASKS...")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The table, a .csv file.")],
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="MOVIE", help="Cells: for intensities."),
+    ] = None,
+    spacing: Spacing = None,
+    frame_interval: Interval = None,
 ) -> None:
-    """Heart and lung sizes of chest masks.
+    """Heart and lung sizes of chest masks, or the cells of a tracking result.
 
-    One row a film: cardiothoracic ratio with its two lines, areas, doubt.
+    Chest: one row a film, cardiothoracic ratio with its two lines, areas, doubt.
+    Cells (a folder such as 01_RES): one row a cell and frame; beside it the tables of
+    tracks and of counts, and curves over time.
     """
     from medseg.batch.measure import measure_folder
+    from medseg.batch.measure_cells import is_result, measure_result
 
+    if len(masks) == 1 and is_result(masks[0]):
+        known = scale(spacing, frame_interval)
+        say(str(measure_result(masks[0], out, images=images, scale=known)))
+        return
+    if images is not None or spacing is not None or frame_interval is not None:
+        raise ConfigError(
+            "--images",
+            "--spacing and --frame-interval belong to cells",
+            "Give one result folder with res_track.txt",
+        )
     result = measure_folder(masks, out)
     for row in result.rows:
         if row["status"] == "failed":

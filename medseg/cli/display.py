@@ -62,7 +62,8 @@ class Display:
             for text in entry.warnings:
                 self._line(f"warning: {entry.name}: {text}")
             if entry.error:
-                self._line(entry.error)
+                path = f"{progress.source}: " if progress.source else ""
+                self._line(f"{path}{entry.error}")
         seen = progress.done + progress.failed + progress.skipped
         if self._bar is not None:
             self._bar.update(

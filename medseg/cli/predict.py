@@ -75,6 +75,9 @@ def predict(
     report: Annotated[
         bool, typer.Option("--report", help="Also write report.html.")
     ] = False,
+    anonymous_names: Annotated[
+        bool, typer.Option("--anonymous-names", help="Numbers in place of file names.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Do every file again.")
     ] = False,
@@ -106,6 +109,7 @@ def predict(
         probabilities=probabilities,
         uncertainty=uncertainty,
         report=report,
+        anonymous_names=anonymous_names,
         overwrite=overwrite,
         verify=verify,
         workers=workers,
@@ -153,6 +157,7 @@ def segment(
         format=options.format,
         split_labels=options.split_labels,
         maps=options.maps,
+        anonymous_names=options.anonymous_names,
     )
     predictor = load_predictor(**arguments)
     say(_size(plan))

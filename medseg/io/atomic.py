@@ -50,6 +50,12 @@ def _sync(path: Path, flags: int) -> None:
         os.close(handle)
 
 
+def sync_folder(folder: Path) -> None:
+    """Flush the names of a folder to disk, where a folder can be opened."""
+    if os.name == "posix":
+        _sync(folder, os.O_RDONLY)
+
+
 @contextmanager
 def replace_file(
     path: str | os.PathLike[str], verify: Callable[[Path], None] | None = None
@@ -78,8 +84,7 @@ def replace_file(
         if verify is not None:
             verify(part)
         os.replace(part, path)
-        if os.name == "posix":  # a folder cannot be opened elsewhere
-            _sync(path.parent, os.O_RDONLY)
+        sync_folder(path.parent)
     except OSError as error:
         _discard(part)
         raise write_error(path, error) from error
@@ -102,6 +107,20 @@ def write_bytes(
     with replace_file(path, verify) as part, part.open("wb") as stream:
         stream.write(data)
     return Path(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, and those above it.
+
+    Raises:
+        DiskError: If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(
+            path, f"cannot be made ({error.strerror})", "Choose another folder"
+        ) from error
 
 
 def remove_stale(folder: str | os.PathLike[str]) -> int:

@@ -27,6 +27,8 @@ _NATIVE: dict[str, _ByteOrder] = {
     "1.2.840.10008.1.2.2": ">",
 }
 
+# Once, not once a file: a logger keeps every handler that it gets.
+logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 _RLE = "1.2.840.10008.1.2.5"
 _LOCK = threading.RLock()  # pydicom's validation mode and all warnings are global
@@ -37,7 +39,6 @@ def quiet() -> Iterator[None]:
     """Silence pydicom and highdicom: their warnings quote the file."""
     from pydicom.config import disable_value_validation
 
-    logging.getLogger("pydicom").addHandler(logging.NullHandler())
     with _LOCK, warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         yield

@@ -1,13 +1,14 @@
 """Write DICOM-SEG by highdicom.
 
-A DICOM-SEG belongs to its source image: as the standard demands it carries over the
-patient and study of that image, and nothing beyond them.
+A DICOM-SEG belongs to its source image: as the standard demands it carries over who
+the patient is and which study it is, and no other word of that image.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LIMIT = Limits(2**60, 2**60)
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+# Carried over; may be empty, as it is in many films from which names were removed.
+_CARRIED = {
+    "PatientID": r".*",
+    "PatientName": r".*",
+    "PatientBirthDate": r"\d{8}",
+    "PatientSex": r"[MFO]",
+    "AccessionNumber": r".*",
+    "StudyID": r".*",
+    "StudyDate": r"\d{8}",
+    "StudyTime": r"\d{2,6}(\.\d{1,6})?",
+    "ReferringPhysicianName": r".*",
+}
+# Groups of elements about people, visits, procedures and places; of these, only the
+# elements above and these.
+_GROUPS = (0x0008, 0x0010, 0x0012, 0x0032, 0x0038, 0x0040)
+_KEPT = {*_NEEDED, *_CARRIED, "SpecificCharacterSet", "ImageType", "Modality"}
 # SNOMED codes of what we know by name; anything else is "Tissue".
 _LUNG, _HEART, _CLAVICLE = "39607008", "80891009", "51299004"
 _TYPES = {
@@ -102,8 +120,28 @@ def _source_headers(seg: Segmentation, path: Path, source: Path) -> list[Dataset
     for item in paths:
         with item.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            headers.append(read_dataset(Source(item, stream, size), header_only=True))
+            header = read_dataset(Source(item, stream, size), header_only=True)
+        headers.append(_completed(header, path))
     return headers
+
+
+def _completed(header: Dataset, path: Path) -> Dataset:
+    """Leave only what may be carried over; empty what is missing or malformed."""
+    from pydicom.datadict import keyword_for_tag
+
+    missing = [name for name in _NEEDED if not header.get(name)]
+    if missing:
+        raise FileError(
+            path, f"the DICOM source has no {', '.join(missing)}", "Write .nii.gz"
+        )
+    for tag in list(header.keys()):
+        if tag.group in _GROUPS and keyword_for_tag(tag) not in _KEPT:
+            del header[tag]
+    for name, form in _CARRIED.items():
+        value = str(header.get(name) or "")
+        if name not in header or not re.fullmatch(form, value, re.DOTALL):
+            setattr(header, name, "")
+    return header
 
 
 def _build(

@@ -22,7 +22,7 @@ from medseg.io.raster import open_jpeg, open_png
 from medseg.io.series import open_series
 from medseg.io.sniff import HEAD, Format, decide
 from medseg.io.source import Opened, Source, parsing
-from medseg.io.tiff import open_tiff
+from medseg.io.tiff import open_page, open_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,22 +66,57 @@ def _open(
     path: Path, limits: Limits, header_only: bool, name: str | None, stack: ExitStack
 ) -> Opened:
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            return open_series(path, limits, stack, header_only)
-        if not stat.S_ISREG(mode):  # opening a FIFO would wait for ever
+        folder = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if folder:
+        return open_series(path, limits, stack, header_only)
+    source, kind = _source(path, limits, header_only, name, stack)
+    with parsing(source, kind, quote=kind != "dicom"):
+        return _OPENERS[kind](source)
+
+
+def _source(
+    path: Path, limits: Limits, header_only: bool, name: str | None, stack: ExitStack
+) -> tuple[Source, Format]:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would wait for ever
             raise FileError(path, "not a regular file")
         stream = stack.enter_context(path.open("rb"))
         size = os.fstat(stream.fileno()).st_size
         head = stream.read(HEAD)
     except OSError as error:
-        raise FileError(
-            path, f"cannot be opened: {error.strerror}", "Check the path and its rights"
-        ) from error
+        raise _unreadable(path, error) from error
     kind = decide(path, head, size, name)
-    source = Source(path, stream, size, limits, header_only)
-    with parsing(source, kind, quote=kind != "dicom"):
-        return _OPENERS[kind](source)
+    return Source(path, stream, size, limits, header_only), kind
+
+
+def _unreadable(path: Path, error: OSError) -> FileError:
+    return FileError(
+        path, f"cannot be opened: {error.strerror}", "Check the path and its rights"
+    )
+
+
+@contextmanager
+def opened_page(
+    path: Path, number: int, limits: Limits, header_only: bool = False
+) -> Iterator[Opened]:
+    """Yield one page of a TIFF as a plane; ``meta["pages"]`` says how many it has.
+
+    Args:
+        path: The TIFF.
+        number: Of the page, from 0.
+        limits: What a page may declare.
+        header_only: Check all pages; none will be loaded.
+
+    Raises:
+        FileError: If it is no TIFF, cannot be opened, or a page is refused.
+    """
+    with ExitStack() as stack:
+        source, kind = _source(path, limits, header_only, None, stack)
+        with parsing(source, kind):
+            page = open_page(source, number)
+        yield page
 
 
 def read_image(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Image:

@@ -107,7 +107,9 @@ def parsing(source: Source, kind: str, quote: bool = True) -> Iterator[None]:
 
 
 def _damaged(source: Source, kind: str, error: Exception, quote: bool) -> FileError:
-    words = f"{type(error).__name__}: {error}" if quote else type(error).__name__
+    words = type(error).__name__
+    if quote and str(source.path) not in str(error):  # which the message begins with
+        words += f": {error}"
     return source.fail(
         f"truncated or damaged {kind} data ({words[:160]})",
         "Get the file again from its source",

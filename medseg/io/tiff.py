@@ -13,17 +13,23 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
+from medseg.geometry import Geometry
 from medseg.io.limits import DEFLATE_RATIO, check_deflate, check_present
 from medseg.io.source import Opened, Source, parsing
 from medseg.io.tiff_metadata import Layout, describe, read_layout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from tifffile import TiffPage
 
     from medseg.io.block import Block
+
+# Without a handler tifffile's complaints would go to stderr. Once, not once a file:
+# a logger keeps every handler that it gets.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _MAX_PAGES = 2**16
 _PHOTOMETRIC = {0: "WhiteIsZero", 1: "BlackIsZero", 2: "RGB", 3: "palette", 6: "YCbCr"}
@@ -69,16 +75,58 @@ def open_tiff(source: Source) -> Opened:
     )
 
 
-def _pages(source: Source) -> list[TiffPage]:
+def open_page(source: Source, number: int) -> Opened:
+    """Check one page of a TIFF whose pages are the frames of a movie.
+
+    With ``source.header_only`` all pages are checked, else the first and this one.
+
+    Returns:
+        The page as a plane ``(C, Y, X)``; ``meta["pages"]`` is the number of pages.
+
+    Raises:
+        FileError: If a page is refused, or the pages are channels.
+    """
+    count = len(_directories(source))
+    numbers = range(count) if source.header_only else (0, number)
+    pages = _pages(source, numbers)
+    first, page = pages[0], pages[-1]
+    dtype, samples = _check_kind(source, first)
+    for n, each in zip(numbers, pages, strict=True):
+        _check_page(source, each, first, n)
+    layout = read_layout(source, first, count)
+    if layout.channels > 1:
+        raise source.fail(
+            f"its {count} pages hold {layout.channels} channels, not a frame each",
+            "Save one channel, or one file a frame",
+        )
+    spacing, unit = layout.geometry.spacing[-2:], layout.geometry.unit
+    colour = first.photometric in (2, 3, 6)
+    shape = (3 if colour else samples, first.imagelength, first.imagewidth)
+    plane = Layout((), Geometry.upright(spacing, unit))
+    return Opened(
+        "tiff",
+        shape,
+        dtype,
+        plane.geometry,
+        lambda mask: (_load(source, [page], plane, mask), ()),
+        {
+            "photometric": _PHOTOMETRIC[int(first.photometric)],
+            "bits": int(first.bitspersample),
+            "pages": count,
+        },
+    )
+
+
+def _pages(source: Source, numbers: Sequence[int] | None = None) -> list[TiffPage]:
+    """Return the pages of these numbers, or all of them."""
     count = len(_directories(source))
     import tifffile
 
-    # Without a handler its complaints would go to stderr.
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     with parsing(source, "TIFF"):
         source.stream.seek(0)
         file = tifffile.TiffFile(source.stream, name=source.path.name, is_ome=False)
-        return [file.pages[i] for i in range(count)]  # type: ignore[misc]
+        wanted = range(count) if numbers is None else numbers
+        return [file.pages[i] for i in wanted]  # type: ignore[misc]
 
 
 def _directories(source: Source) -> list[int]:

@@ -12,6 +12,7 @@ from medseg.errors import ConfigError
 from medseg.networks.deconvnet import DeconvNet
 from medseg.networks.deeplab import DeepLab
 from medseg.networks.fcn import FCN
+from medseg.networks.fcn_alexnet import FCNAlexNet
 from medseg.networks.fcn_convt_skip import FCNConvTSkip
 from medseg.networks.fcn_flat import FCNFlat
 from medseg.networks.fcn_skip import FCNSkip
@@ -31,6 +32,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "deconvnet": DeconvNet,
     "segnet": SegNet,
     "fcn": FCN,
+    "fcn_alexnet": FCNAlexNet,
     "fcn_flat": FCNFlat,
     "fcn_upscaling": FCNUpscaling,
     "fcn_skip": FCNSkip,

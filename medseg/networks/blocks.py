@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch.nn.functional as F
@@ -84,6 +85,41 @@ def conv_relu(
     )
     relu = Act["relu"](inplace=True)
     return nn.Sequential(conv, normalisation(norm, dims, outputs), relu)
+
+
+def conv_chain(
+    plan: Sequence[int],
+    dims: int,
+    norm: NormName = "none",
+    *,
+    kernel: int = 3,
+    transposed: bool = False,
+) -> nn.Sequential:
+    """Return :func:`conv_relu` after :func:`conv_relu` through the widths of ``plan``."""
+    return nn.Sequential(
+        *(
+            conv_relu(dims, i, o, norm, kernel=kernel, transposed=transposed)
+            for i, o in pairwise(plan)
+        )
+    )
+
+
+def point_conv_relu(
+    dims: int,
+    inputs: int,
+    outputs: int,
+    norm: NormName,
+    *,
+    kernel: int = 1,
+    padding: int = 0,
+    transposed: bool = False,
+) -> nn.Sequential:
+    """Return convolution, group norm and ReLU for maps that may be one pixel large."""
+    conv = Conv[Conv.CONVTRANS if transposed else Conv.CONV, dims](
+        inputs, outputs, kernel, padding=padding, bias=norm == "none"
+    )
+    relu = Act["relu"](inplace=True)
+    return nn.Sequential(conv, point_normalisation(norm, outputs), relu)
 
 
 def scale_widths(widths: Sequence[int], factor: float) -> tuple[int, ...]:

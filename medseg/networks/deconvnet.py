@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from monai.networks.layers.factories import Act, Conv
+from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
-from medseg.networks.blocks import NormName, point_normalisation, scale_widths
-from medseg.networks.padding import crop_to, pad_to_multiple
+from medseg.networks.blocks import NormName, point_conv_relu, scale_widths
+from medseg.networks.padding import AnySize, crop_to
 from medseg.networks.vgg16 import DENSE, UnpoolDecoder, VGGEncoder
 
 
-class DeconvNet(nn.Module):
+class DeconvNet(AnySize):
     """DeconvNet (Noh, Hong, Han 2015).
 
     251,772,245 parameters (1 GB) for RGB and 21 classes without normalisation: use
@@ -55,20 +55,20 @@ class DeconvNet(nn.Module):
         self.encoder = VGGEncoder(in_channels, width, norm, dims)
         bottom = self.encoder.widths[-1]
         (dense,) = scale_widths((DENSE,), width)
-        self.fc6 = _dense(dims, bottom, dense, kernel, norm)
-        self.fc7 = _dense(dims, dense, dense, 1, norm)
-        self.deconv_fc6 = _dense(dims, dense, bottom, kernel, norm, transposed=True)
+        self.fc6 = point_conv_relu(dims, bottom, dense, norm, kernel=kernel)
+        self.fc7 = point_conv_relu(dims, dense, dense, norm)
+        self.deconv_fc6 = point_conv_relu(
+            dims, dense, bottom, norm, kernel=kernel, transposed=True
+        )
         self.dropout = nn.Dropout2d(dropout) if dims == 2 else nn.Dropout3d(dropout)
         widths = self.encoder.widths
         self.decoder = UnpoolDecoder(widths, norm, dims, transposed=True)
         self.head = Conv[Conv.CONV, dims](widths[0], out_channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
-        size = x.shape[2:]
-        x, switches = self.encoder(pad_to_multiple(x, 32))
-        x = self.decoder(self.bottleneck(x), switches)
-        return crop_to(self.head(x), size)
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
+        x, switches = self.encoder(x)
+        return self.head(self.decoder(self.bottleneck(x), switches))
 
     def bottleneck(self, x: Tensor) -> Tensor:
         """Pass the map ``(N, C, [Z,] Y, X)`` through the dense layers; same size."""
@@ -78,19 +78,3 @@ class DeconvNet(nn.Module):
         x = self.dropout(self.fc6(x))
         x = self.dropout(self.fc7(x))
         return crop_to(self.deconv_fc6(x), size)
-
-
-def _dense(
-    dims: int,
-    inputs: int,
-    outputs: int,
-    kernel: int,
-    norm: NormName,
-    transposed: bool = False,
-) -> nn.Sequential:
-    conv = Conv[Conv.CONVTRANS if transposed else Conv.CONV, dims]
-    return nn.Sequential(
-        conv(inputs, outputs, kernel, bias=norm == "none"),
-        point_normalisation(norm, outputs),
-        Act["relu"](inplace=True),
-    )

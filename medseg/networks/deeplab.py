@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from monai.networks.layers.factories import Act, Conv, Pool
+from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
 from medseg.networks.blocks import (
     NormName,
+    conv_chain,
     conv_relu,
-    point_normalisation,
+    point_conv_relu,
     scale_widths,
 )
-from medseg.networks.padding import crop_to, pad_to_multiple
-from medseg.networks.pspnet import resize
+from medseg.networks.padding import AnySize
 from medseg.networks.resnet import ResNetEncoder, ResNetNorm
+from medseg.networks.upsample import resize
 
 BRANCH = 256
 LOW_LEVEL = 48
@@ -49,9 +50,7 @@ class AtrousBranches(nn.Module):
         )
         self.mean = nn.Sequential(
             Pool[Pool.ADAPTIVEAVG, dims](1),
-            Conv[Conv.CONV, dims](inputs, outputs, 1, bias=norm == "none"),
-            point_normalisation(norm, outputs),
-            Act["relu"](inplace=True),
+            point_conv_relu(dims, inputs, outputs, norm),
         )
         total = outputs * (len(self.branches) + 1)
         self.project = conv_relu(dims, total, outputs, norm, kernel=1)
@@ -83,7 +82,7 @@ class SummedScores(nn.Module):
         return total
 
 
-class DeepLab(nn.Module):
+class DeepLab(AnySize):
     """DeepLab v2 (Chen 2016), v3 (2017) or v3+ (2018) on ResNet-18.
 
     Any input size: mirrored to a multiple of 32 and cropped back.
@@ -130,15 +129,10 @@ class DeepLab(nn.Module):
         self.head = Conv[Conv.CONV, dims](branch, out_channels, 1)
         if version == "v3+":
             self.low = conv_relu(dims, widths[0], low, norm, kernel=1)
-            self.decoder = nn.Sequential(
-                conv_relu(dims, branch + low, branch, norm),
-                conv_relu(dims, branch, branch, norm),
-            )
+            self.decoder = conv_chain((branch + low, branch, branch), dims, norm)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
-        size = x.shape[2:]
-        x = pad_to_multiple(x, 32)
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
         fine, *_, coarse = self.encoder(x)
         if self.version != "v2":
             coarse = self.branches(coarse)
@@ -146,4 +140,4 @@ class DeepLab(nn.Module):
             low = self.low(fine)
             coarse = torch.cat([resize(coarse, low.shape[2:]), low], dim=1)
             coarse = self.decoder(coarse)
-        return crop_to(resize(self.head(coarse), x.shape[2:]), size)
+        return resize(self.head(coarse), x.shape[2:])

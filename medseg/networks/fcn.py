@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Literal
 
-from monai.networks.layers.factories import Act, Conv
+from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
 from medseg.networks.blocks import (
     NormName,
     check_dims,
-    point_normalisation,
+    point_conv_relu,
     scale_widths,
 )
-from medseg.networks.padding import crop_to, pad_to_multiple
+from medseg.networks.padding import AnySize
 from medseg.networks.upsample import BilinearUp
 from medseg.networks.vgg16 import DENSE, VGGEncoder
 
 
-class FCN(nn.Module):
+class FCN(AnySize):
     """FCN (Long, Shelhamer, Darrell 2015) with a step of 32, 16 or 8 pixels.
 
     134,346,581 parameters for RGB, 21 classes and step 32, the fixed up-sampling
@@ -62,8 +62,8 @@ class FCN(nn.Module):
         self.encoder = VGGEncoder(in_channels, width, norm, dims)
         widths = self.encoder.widths
         (dense,) = scale_widths((DENSE,), width)
-        self.fc6 = _dense(dims, widths[4], dense, 7, norm)
-        self.fc7 = _dense(dims, dense, dense, 1, norm)
+        self.fc6 = point_conv_relu(dims, widths[4], dense, norm, kernel=7, padding=3)
+        self.fc7 = point_conv_relu(dims, dense, dense, norm)
         self.dropout = nn.Dropout2d(dropout) if dims == 2 else nn.Dropout3d(dropout)
         conv = Conv[Conv.CONV, dims]
         self.score = conv(dense, out_channels, 1)
@@ -77,11 +77,9 @@ class FCN(nn.Module):
         )
         self.up = BilinearUp(out_channels, step, dims, learnable)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
-        size = x.shape[2:]
-        scores = self.coarse_scores(pad_to_multiple(x, 32))
-        return crop_to(self.up(scores), size)
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
+        return self.up(self.coarse_scores(x))
 
     def coarse_scores(self, x: Tensor) -> Tensor:
         """Return the summed scores at 1/``step`` of a size that 32 divides."""
@@ -91,14 +89,3 @@ class FCN(nn.Module):
         for up, (level, score) in zip(self.up2, self.skips.items(), strict=True):
             x = up(x) + score(pooled[int(level)])
         return x
-
-
-def _dense(
-    dims: int, inputs: int, outputs: int, kernel: int, norm: NormName
-) -> nn.Sequential:
-    conv = Conv[Conv.CONV, dims]
-    return nn.Sequential(
-        conv(inputs, outputs, kernel, padding=kernel // 2, bias=norm == "none"),
-        point_normalisation(norm, outputs),
-        Act["relu"](inplace=True),
-    )

@@ -10,12 +10,12 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
-from medseg.networks.blocks import conv_relu
-from medseg.networks.padding import crop_to, pad_to_multiple
+from medseg.networks.blocks import conv_chain
+from medseg.networks.padding import AnySize
 from medseg.networks.pooled_convs import PooledConvs
 
 
-class FCNConvTSkip(nn.Module):
+class FCNConvTSkip(AnySize):
     """The skip network with learned up-sampling: transposed convolution 3, stride 2.
 
     481,080 + 81 n parameters for one channel in and n out; 160, 160 and 80
@@ -52,10 +52,8 @@ class FCNConvTSkip(nn.Module):
             raise ConfigError("network.crop", f"is {crop!r}", "Use first or last")
         dims, self.crop = spatial_dims, crop
         self.encoder = PooledConvs(in_channels, widths, kernels, dims)
-        self.dense = nn.Sequential(
-            conv_relu(dims, widths[-1], dense, kernel=1),
-            conv_relu(dims, dense, dense, kernel=1),
-        )
+        self.multiple = self.encoder.multiple
+        self.dense = conv_chain((widths[-1], dense, dense), dims, kernel=1)
         outputs = tuple(reversed(widths))
         inputs = (dense, *(2 * w for w in outputs[:-1]))
         up = Conv[Conv.CONVTRANS, dims]
@@ -64,16 +62,15 @@ class FCNConvTSkip(nn.Module):
         )
         self.head = Conv[Conv.CONV, dims](2 * widths[0], out_channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
-        size = x.shape[2:]
-        x, maps = self.encoder(pad_to_multiple(x, self.encoder.multiple))
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
+        x, maps = self.encoder(x)
         x = self.dense(x)
         for up, skip in zip(self.up, reversed(maps), strict=True):
             # Stride 2 with kernel 3 gives 2 n + 1 pixels: one too many.
             x = crop_one(up(x), self.crop)
             x = torch.cat([x, skip], dim=1)
-        return crop_to(self.head(x), size)
+        return self.head(x)
 
 
 def crop_one(x: Tensor, end: Literal["first", "last"]) -> Tensor:

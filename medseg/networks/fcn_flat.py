@@ -6,7 +6,7 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
-from medseg.networks.blocks import NormName, check_dims, conv_relu
+from medseg.networks.blocks import NormName, check_dims, conv_chain
 
 
 class FCNFlat(nn.Module):
@@ -40,10 +40,8 @@ class FCNFlat(nn.Module):
         check_dims(spatial_dims)
         if layers < 1:
             raise ConfigError("network.layers", f"is {layers}", "Use 1 or more")
-        inputs = (in_channels, *[width] * (layers - 1))
-        self.layers = nn.Sequential(
-            *(conv_relu(spatial_dims, i, width, norm) for i in inputs)
-        )
+        plan = (in_channels, *[width] * layers)
+        self.layers = conv_chain(plan, spatial_dims, norm)
         self.head = Conv[Conv.CONV, spatial_dims](width, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
-from torch import Tensor, nn
+from torch import Tensor
 
-from medseg.networks.blocks import conv_relu
-from medseg.networks.padding import crop_to, pad_to_multiple
+from medseg.networks.blocks import conv_chain
+from medseg.networks.padding import AnySize
 from medseg.networks.pooled_convs import PooledConvs
 
 
-class FCNSkip(nn.Module):
+class FCNSkip(AnySize):
     """Three times nearest x 2, each followed by the encoder's map of that size.
 
     192,880 + 361 n parameters for one channel in and n out; 240, 320 and 360
@@ -44,18 +44,15 @@ class FCNSkip(nn.Module):
         super().__init__()
         dims = spatial_dims
         self.encoder = PooledConvs(in_channels, widths, kernels, dims)
-        self.dense = nn.Sequential(
-            conv_relu(dims, widths[-1], dense, kernel=1),
-            conv_relu(dims, dense, dense, kernel=1),
-        )
+        self.multiple = self.encoder.multiple
+        self.dense = conv_chain((widths[-1], dense, dense), dims, kernel=1)
         self.head = Conv[Conv.CONV, dims](dense + sum(widths), out_channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
-        size = x.shape[2:]
-        x, maps = self.encoder(pad_to_multiple(x, self.encoder.multiple))
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
+        x, maps = self.encoder(x)
         x = self.dense(x)
         for skip in reversed(maps):
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = torch.cat([x, skip], dim=1)
-        return crop_to(self.head(x), size)
+        return self.head(x)

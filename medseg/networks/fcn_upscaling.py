@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
-from torch import Tensor, nn
+from torch import Tensor
 
-from medseg.networks.padding import crop_to, pad_to_multiple
+from medseg.networks.padding import AnySize
 from medseg.networks.pooled_convs import PooledConvs
 
 
-class FCNUpscaling(nn.Module):
+class FCNUpscaling(AnySize):
     """Three pooled convolutions, nearest x 8, 1 x 1 to the classes.
 
     The fastest rough mask: every 8 x 8 block of the output is constant. 77,320 +
@@ -39,11 +39,11 @@ class FCNUpscaling(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = PooledConvs(in_channels, widths, kernels, spatial_dims)
+        self.multiple = self.encoder.multiple
         self.head = Conv[Conv.CONV, spatial_dims](widths[-1], out_channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
-        size, multiple = x.shape[2:], self.encoder.multiple
-        x, _ = self.encoder(pad_to_multiple(x, multiple))
-        x = F.interpolate(x, scale_factor=float(multiple), mode="nearest")
-        return crop_to(self.head(x), size)
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
+        x, _ = self.encoder(x)
+        x = F.interpolate(x, scale_factor=float(self.multiple), mode="nearest")
+        return self.head(x)

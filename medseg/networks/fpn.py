@@ -9,9 +9,9 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from medseg.networks.blocks import scale_widths
-from medseg.networks.padding import crop_to, pad_to_multiple
-from medseg.networks.pspnet import resize
+from medseg.networks.padding import AnySize
 from medseg.networks.resnet import ResNetEncoder, ResNetNorm
+from medseg.networks.upsample import resize
 
 LATERAL = 256
 
@@ -41,7 +41,7 @@ class TopDown(nn.Module):
         return levels
 
 
-class FPN(nn.Module):
+class FPN(AnySize):
     """Feature pyramid network (Lin 2016) on ResNet-18 with a segmentation head.
 
     Each level is smoothed by 3 x 3; the head brings all to the finest size, 1/4,
@@ -79,13 +79,11 @@ class FPN(nn.Module):
         )
         self.head = conv(channels, out_channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
-        size = x.shape[2:]
-        x = pad_to_multiple(x, 32)
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
         levels = self.top_down(self.encoder(x))
         smooth = [s(level) for s, level in zip(self.smooth, levels, strict=True)]
         finest = smooth[0]
         for level in smooth[1:]:
             finest = finest + resize(level, finest.shape[2:])
-        return crop_to(resize(self.head(finest), x.shape[2:]), size)
+        return resize(self.head(finest), x.shape[2:])

@@ -6,11 +6,11 @@ from monai.networks.layers.factories import Act, Conv
 from torch import Tensor, nn
 
 from medseg.networks.blocks import NormName, conv_relu, normalisation, scale_widths
-from medseg.networks.padding import crop_to, pad_to_multiple
+from medseg.networks.padding import AnySize
 from medseg.networks.resnet import ResNetEncoder, ResNetNorm
 
 
-class LinkNet(nn.Module):
+class LinkNet(AnySize):
     """LinkNet (Chaurasia, Culurciello 2017).
 
     11,535,893 parameters for RGB and 21 classes. Any input size: mirrored to a
@@ -50,15 +50,14 @@ class LinkNet(nn.Module):
         self.conv = conv_relu(dims, half, half, norm)
         self.head = Conv[Conv.CONVTRANS, dims](half, out_channels, 2, stride=2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
-        size = x.shape[2:]
-        *skips, x = self.encoder(pad_to_multiple(x, 32))
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
+        *skips, x = self.encoder(x)
         for block in self.decoder:
             x = block(x)
             if skips:
                 x = x + skips.pop()
-        return crop_to(self.head(self.conv(self.up(x))), size)
+        return self.head(self.conv(self.up(x)))
 
 
 def _decoder_block(

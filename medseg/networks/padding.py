@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -28,6 +29,25 @@ def crop_to(x: Tensor, size: Sequence[int]) -> Tensor:
     for axis, length in enumerate(size, start=2):
         x = x.narrow(axis, 0, length)
     return x
+
+
+class AnySize(nn.Module, ABC):
+    """A network whose own size is a multiple: any other is padded, then cropped.
+
+    Attributes:
+        multiple: Divides the sizes that :meth:`logits` is called with.
+    """
+
+    multiple: int = 32
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
+        size = x.shape[2:]
+        return crop_to(self.logits(pad_to_multiple(x, self.multiple)), size)
+
+    @abstractmethod
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
 
 
 def mirror_pad(x: Tensor, before: int, after: Sequence[int]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monai.networks.layers.factories import Act, Pool
+from monai.networks.layers.factories import Act, Conv, Pool
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
@@ -12,13 +12,14 @@ from medseg.networks.blocks import check_dims, convolution
 
 
 class PooledConvs(nn.Module):
-    """Size-keeping convolution, ReLU and max pooling of 2, once a kernel.
+    """Convolution, ReLU and max pooling of 2, once a kernel.
 
     Args:
         in_channels: Channels of the image.
         widths: Channels of each convolution.
         kernels: Size of each; ``(3, 4, 4)`` and ``(3, 3, 3)`` are both printed.
         spatial_dims: 2 or 3.
+        padded: Convolutions keep the size; False: they shrink it.
 
     Raises:
         ConfigError: If there are not as many kernels as widths.
@@ -30,6 +31,7 @@ class PooledConvs(nn.Module):
         widths: Sequence[int],
         kernels: Sequence[int],
         spatial_dims: int,
+        padded: bool = True,
     ) -> None:
         super().__init__()
         check_dims(spatial_dims)
@@ -41,8 +43,9 @@ class PooledConvs(nn.Module):
             )
         self.multiple = 2 ** len(widths)
         inputs = (in_channels, *widths[:-1])
+        conv = convolution if padded else _shrinking
         self.blocks = nn.ModuleList(
-            nn.Sequential(convolution(spatial_dims, i, o, k), Act["relu"](inplace=True))
+            nn.Sequential(conv(spatial_dims, i, o, k), Act["relu"](inplace=True))
             for i, o, k in zip(inputs, widths, kernels, strict=True)
         )
         self.pool = Pool[Pool.MAX, spatial_dims](2)
@@ -54,3 +57,7 @@ class PooledConvs(nn.Module):
             maps.append(block(x))
             x = self.pool(maps[-1])
         return x, maps
+
+
+def _shrinking(dims: int, inputs: int, outputs: int, kernel: int) -> nn.Module:
+    return Conv[Conv.CONV, dims](inputs, outputs, kernel)

@@ -6,21 +6,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from monai.networks.layers.factories import Act, Conv, Pool
+from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
-from medseg.networks.blocks import NormName, conv_relu, point_normalisation
-from medseg.networks.padding import crop_to, pad_to_multiple
+from medseg.networks.blocks import NormName, conv_relu, point_conv_relu
+from medseg.networks.padding import AnySize
 from medseg.networks.resnet import ResNetEncoder, ResNetNorm
+from medseg.networks.upsample import resize
 
 BINS = (1, 2, 3, 6)
-
-
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolate ``(N, C, [Z,] Y, X)`` linearly to spatial ``size``."""
-    mode = "bilinear" if x.ndim == 4 else "trilinear"
-    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)
 
 
 class PyramidPooling(nn.Module):
@@ -40,14 +34,8 @@ class PyramidPooling(nn.Module):
         level = max(1, channels // len(bins))
         self.channels = channels + level * len(bins)
         self.pools = nn.ModuleList(Pool[Pool.ADAPTIVEAVG, dims](b) for b in bins)
-        conv = Conv[Conv.CONV, dims]
         self.levels = nn.ModuleList(
-            nn.Sequential(
-                conv(channels, level, 1, bias=norm == "none"),
-                point_normalisation(norm, level),
-                Act["relu"](inplace=True),
-            )
-            for _ in bins
+            point_conv_relu(dims, channels, level, norm) for _ in bins
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,7 +46,7 @@ class PyramidPooling(nn.Module):
         return torch.cat(maps, dim=1)
 
 
-class PSPNet(nn.Module):
+class PSPNet(AnySize):
     """PSPNet (Zhao 2016) on ResNet-18.
 
     Any input size: mirrored to a multiple of 32 and cropped back.
@@ -92,9 +80,7 @@ class PSPNet(nn.Module):
         self.conv = conv_relu(dims, self.pyramid.channels, channels, norm)
         self.head = Conv[Conv.CONV, dims](channels, out_channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
-        size = x.shape[2:]
-        x = pad_to_multiple(x, 32)
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
         logits = self.head(self.conv(self.pyramid(self.encoder(x)[-1])))
-        return crop_to(resize(logits, x.shape[2:]), size)
+        return resize(logits, x.shape[2:])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from monai.networks.layers.factories import Conv
-from torch import Tensor, nn
+from torch import Tensor
 
 from medseg.networks.blocks import NormName
-from medseg.networks.padding import crop_to, pad_to_multiple
+from medseg.networks.padding import AnySize
 from medseg.networks.vgg16 import UnpoolDecoder, VGGEncoder
 
 
-class SegNet(nn.Module):
+class SegNet(AnySize):
     """SegNet (Badrinarayanan, Kendall, Cipolla 2015).
 
     13 convolutions down, 13 up; the decoder gets no feature maps but only where
@@ -43,9 +43,7 @@ class SegNet(nn.Module):
         self.decoder = UnpoolDecoder(widths, norm, spatial_dims, drop_last=True)
         self.head = Conv[Conv.CONV, spatial_dims](widths[0], out_channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
-        size = x.shape[2:]
-        x, switches = self.encoder(pad_to_multiple(x, 32))
-        x = self.decoder(x, switches)
-        return crop_to(self.head(x), size)
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
+        x, switches = self.encoder(x)
+        return self.head(self.decoder(x, switches))

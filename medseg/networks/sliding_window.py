@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
-from monai.networks.layers.factories import Act, Conv, Pool
+from monai.networks.layers.factories import Act
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
-from medseg.networks.blocks import check_dims, convolution
 from medseg.networks.padding import crop_to, mirror_pad
+from medseg.networks.pooled_convs import PooledConvs
 
 Border = Literal["mirror", "blank"]
 Interpolation = Literal["nearest", "linear"]
@@ -61,11 +61,10 @@ class SlidingWindow(nn.Module):
         spatial_dims: int = 2,
     ) -> None:
         super().__init__()
-        check_dims(spatial_dims)
         _check_options(stride, border, interpolation)
         self.patch, self.stride = patch, stride
         self.border, self.interpolation = border, interpolation
-        self.convs = _convs(in_channels, widths, kernels, padded, spatial_dims)
+        self.convs = PooledConvs(in_channels, widths, kernels, spatial_dims, padded)
         side = _final_size(patch, kernels, padded)
         if side < 1:
             raise ConfigError("network.patch", f"of {patch} is too small", "Use more")
@@ -79,7 +78,8 @@ class SlidingWindow(nn.Module):
 
     def classify(self, patches: Tensor) -> Tensor:
         """Return logits ``(N, K)`` for patches ``(N, C, [Z,] Y, X)``."""
-        return self.head(self.dense(self.convs(patches).flatten(1)))
+        features, _ = self.convs(patches)
+        return self.head(self.dense(features.flatten(1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``.
@@ -161,27 +161,6 @@ def _check_options(stride: int, border: str, interpolation: str) -> None:
         raise ConfigError(
             "network.interpolation", f"is {interpolation!r}", "Use nearest or linear"
         )
-
-
-def _convs(
-    in_channels: int,
-    widths: Sequence[int],
-    kernels: Sequence[int],
-    padded: bool,
-    dims: int,
-) -> nn.Sequential:
-    if len(widths) != len(kernels):
-        raise ConfigError(
-            "network.kernels",
-            f"has {len(kernels)} entries for {len(widths)} widths",
-            "Give one kernel a width",
-        )
-    layers: list[nn.Module] = []
-    inputs = (in_channels, *widths[:-1])
-    for i, o, k in zip(inputs, widths, kernels, strict=True):
-        conv = convolution(dims, i, o, k) if padded else Conv[Conv.CONV, dims](i, o, k)
-        layers += [conv, Act["relu"](inplace=True), Pool[Pool.MAX, dims](2)]
-    return nn.Sequential(*layers)
 
 
 def _final_size(patch: int, kernels: Sequence[int], padded: bool) -> int:

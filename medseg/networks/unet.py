@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medseg.errors import ConfigError
 from medseg.networks.blocks import NormName, check_dims, normalisation
-from medseg.networks.padding import crop_to, pad_to_multiple
+from medseg.networks.padding import AnySize
 from medseg.networks.patches import fold_patches, unfold_patches
 
 
@@ -28,7 +28,7 @@ class DoubleConv(nn.Sequential):
         super().__init__(*layers)
 
 
-class UNet(nn.Module):
+class UNet(AnySize):
     """U-Net (Ronneberger 2015) with zero padding: the output has the input's size.
 
     Args:
@@ -77,10 +77,9 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(DoubleConv(dims, 2 * o, o, norm) for _, o in pairs)
         self.head = Conv[Conv.CONV, dims](widths[0], out_channels * cells, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``."""
-        size = x.shape[2:]
-        x = unfold_patches(pad_to_multiple(x, self.multiple), self.patch)
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits for images whose size :attr:`multiple` divides."""
+        x = unfold_patches(x, self.patch)
         skips: list[Tensor] = []
         for level, block in enumerate(self.encoder):
             x = block(self.pool(x) if level else x)
@@ -88,4 +87,4 @@ class UNet(nn.Module):
         x = self.dropout(skips.pop())
         for up, block in zip(self.up, self.decoder, strict=True):
             x = block(torch.cat([skips.pop(), up(x)], dim=1))
-        return crop_to(fold_patches(self.head(x), self.patch), size)
+        return fold_patches(self.head(x), self.patch)

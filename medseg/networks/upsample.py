@@ -1,8 +1,11 @@
-"""Up-sampling that is no plain torch call: bed of nails, bilinear transposed."""
+"""Up-sampling: bed of nails, linear, bilinear transposed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
@@ -18,6 +21,15 @@ def bed_of_nails(x: Tensor, stride: int = 2) -> Tensor:
         corners = corners.unfold(axis, 1, stride).squeeze(-1)
     corners.copy_(x)
     return y
+
+
+def resize(x: Tensor, size: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    """Interpolate ``(N, C, [Z,] Y, X)`` linearly to spatial ``size``.
+
+    With ``align_corners`` the outermost values stay at the outermost pixels.
+    """
+    mode = "bilinear" if x.ndim == 4 else "trilinear"
+    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=align_corners)
 
 
 def bilinear_kernel(size: int, dims: int = 2) -> Tensor:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch.nn.functional as F
 from monai.networks.layers.factories import Pool
 from torch import Tensor, nn
 
-from medseg.networks.blocks import NormName, check_dims, conv_relu, scale_widths
+from medseg.networks.blocks import NormName, check_dims, conv_chain, scale_widths
 
 VGG_WIDTHS = (64, 128, 256, 512, 512)
 VGG_CONVS = (2, 2, 3, 3, 3)
@@ -99,19 +98,10 @@ class UnpoolDecoder(nn.Module):
             out = widths[max(level - 1, 0)]
             plan = (*[widths[level]] * VGG_CONVS[level], out)
             plan = plan[:-1] if drop_last and level == 0 else plan
-            self.blocks.append(conv_chain(plan, dims, norm, transposed))
+            self.blocks.append(conv_chain(plan, dims, norm, transposed=transposed))
 
     def forward(self, x: Tensor, switches: Sequence[Switches]) -> Tensor:
         """Return the map at full size."""
         for block, switch in zip(self.blocks, reversed(switches), strict=True):
             x = block(unpool(x, switch))
         return x
-
-
-def conv_chain(
-    plan: Sequence[int], dims: int, norm: NormName, transposed: bool = False
-) -> nn.Sequential:
-    """Return 3 x 3 convolutions with ReLU through the channel counts of ``plan``."""
-    return nn.Sequential(
-        *(conv_relu(dims, i, o, norm, transposed=transposed) for i, o in pairwise(plan))
-    )

@@ -73,8 +73,10 @@ def slabs(size: Sequence[int], channels: int) -> Iterator[slice]:
         yield slice(start, min(start + rows, size[0]))
 
 
-def new_mask(labels: LabelSet, size: Sequence[int]) -> NDArray[np.unsignedinteger]:
+def new_mask(labels: LabelSet, size: Sequence[int]) -> NDArray[np.integer]:
     """Return an empty mask: a channel a label if they overlap, else one map."""
+    if labels.kind == "instances":
+        return np.zeros(tuple(size), np.int32)
     if labels.kind == "overlapping":
         return np.zeros((len(labels), *size), np.uint8)
     return np.zeros(tuple(size), np.min_scalar_type(max(x.value for x in labels)))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from medseg.engines import Engine, make_engine
 from medseg.errors import ConfigError, FileError
-from medseg.labels import LabelSet
 from medseg.model_io import Model
 from medseg.model_spec import Flip, ModelSpec
 from medseg.predict.decode import resample
@@ -75,14 +74,14 @@ class Ensemble:
         return total
 
     def _probabilities(self, spec: ModelSpec, engine: Engine, batch: Array) -> Array:
-        total = _activate(engine(batch), spec.labels)
+        total = _activate(engine(batch), spec)
         if not self._augment:
             return total
         for flip in spec.flips:
             axes = tuple(axis + 2 for axis in flip.axes)
-            mirrored = engine(np.ascontiguousarray(np.flip(batch, axes)))
-            back = np.flip(_activate(mirrored, spec.labels), axes)
-            total += back[:, _swapped(flip, spec.labels)]
+            mirrored = np.flip(_turned(batch, flip), axes)
+            found = _activate(engine(np.ascontiguousarray(mirrored)), spec)
+            total += _turned(np.flip(found, axes), flip)[:, _swapped(flip, spec)]
         return np.asarray(total / np.float32(1 + len(spec.flips)))
 
     def _engines_on(self, device: str) -> list[Engine]:
@@ -107,6 +106,11 @@ def check_agreement(specs: Sequence[ModelSpec]) -> None:
         if spec.labels != first.labels:
             problem = f"{spec.name} and {first.name} have different labels"
             raise ConfigError("model", problem, "Average models with the same labels")
+        rules = [s.decoding.instances for s in (spec, first)]
+        methods = {None if rule is None else rule.method for rule in rules}
+        if len(methods) > 1:
+            problem = f"{spec.name} and {first.name} find cells in different ways"
+            raise ConfigError("model", problem, "Average models of one kind")
         one, other = first.inference, spec.inference
         windows = one.mode == "sliding_window" and one.size != other.size
         dims = len(one.size) != len(other.size)
@@ -115,16 +119,20 @@ def check_agreement(specs: Sequence[ModelSpec]) -> None:
             raise ConfigError("model", problem, "Average models of one kind")
 
 
-def _activate(logits: Array, labels: LabelSet) -> Array:
+def _activate(logits: Array, spec: ModelSpec) -> Array:
     values = torch.from_numpy(logits)
-    exclusive = labels.kind == "exclusive"
-    return (values.softmax(1) if exclusive else values.sigmoid()).numpy()
+    return (values.softmax(1) if spec.is_exclusive else values.sigmoid()).numpy()
 
 
-def _swapped(flip: Flip, labels: LabelSet) -> list[int]:
+def _turned(maps: Array, flip: Flip) -> Array:
+    return maps.swapaxes(-1, -2) if flip.transpose else maps
+
+
+def _swapped(flip: Flip, spec: ModelSpec) -> list[int]:
     """Return which channel of the mirrored result each channel comes from."""
-    offset = labels.output_channels - len(labels)
-    order = list(range(labels.output_channels))
+    labels = spec.labels
+    offset = spec.output_channels - len(labels)
+    order = list(range(spec.output_channels))
     for first, second in flip.swap:
         a, b = labels.index(first) + offset, labels.index(second) + offset
         order[a], order[b] = order[b], order[a]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medseg import __version__
-from medseg.engines import DeviceName, Engine, EngineName, Precision
+from medseg.engines import DeviceName, EngineName, Precision
 from medseg.engines.ladder import Ladder, Rung
 from medseg.errors import ConfigError, FileError
 from medseg.geometry import Geometry
@@ -22,24 +18,21 @@ from medseg.image import Image
 from medseg.labels import LabelSet
 from medseg.model_io import Model
 from medseg.model_spec import ModelSpec
-from medseg.predict.decode import (
-    clean_mask,
-    clean_probabilities,
-    decode,
-    decode_resampled,
-    entropy,
-    new_mask,
-    resample,
-    slabs,
-)
+from medseg.predict.decode import new_mask
 from medseg.predict.ensemble import Ensemble
-from medseg.predict.windows import blended_slabs
+from medseg.predict.inputs import Array, Read, model_input, padded, scaled
+from medseg.predict.masks import (
+    Mask,
+    make_maps,
+    make_mask,
+    mask_builder,
+    relative_spacing,
+)
+from medseg.predict.provenance import describe, pixel_hash, reported, source
+from medseg.predict.windows import blended_slabs, count_windows
 from medseg.segmentation import Segmentation
-from medseg.transforms import sample, to_channels
 
-Array = NDArray[np.float32]
-Mask = NDArray[np.unsignedinteger]
-Read = Callable[[tuple[slice, ...]], Array]
+Progress = Callable[[int, int], None]
 
 
 # Up to this many numbers (512 MB) the probabilities of a windowed image or of a
@@ -53,11 +46,12 @@ class Prepared:
 
     ``inputs`` has one entry a model: the whole input ``(C, *size)``, or a function
     that reads windows of it. It is empty for a volume that a 2-D model goes through
-    slice by slice.
+    slice by slice. ``grid`` is the size that the network sees, before a Resize.
     """
 
     image: Image
     inputs: tuple[Array | Read, ...]
+    grid: tuple[int, ...]
     input_hash: str
 
 
@@ -91,10 +85,12 @@ class Predictor:
         threads: CPU threads of one inference; default: all physical cores.
         precision: See :func:`medseg.engines.make_engine`.
         streams: Inferences that may run at the same time.
+        diameter: Of the cells in the images, in pixels, where it is not that of the
+            cells that the model was trained on: the network then sees them scaled.
 
     Raises:
-        ConfigError: If models disagree, an engine is not there, or a model names no
-            flips for the augmentation.
+        ConfigError: If models disagree, an engine is not there, a model names no
+            flips for the augmentation or no diameter to scale to.
     """
 
     def __init__(
@@ -107,6 +103,7 @@ class Predictor:
         threads: int | None = None,
         precision: Precision | None = None,
         streams: int = 1,
+        diameter: float | None = None,
     ) -> None:
         self.models = (model,) if isinstance(model, Model) else tuple(model)
         self.streams = streams
@@ -119,9 +116,12 @@ class Predictor:
             precision=precision,
             streams=streams,
         )
+        self._scale = _scale_to(diameter, self.spec)
         self._ladder = Ladder(self.spec.inference, self._ensemble.engine.device)
-        self._settings = _describe(self.models, self._ensemble.engine)
+        self._settings = describe(self.models, self._ensemble.engine)
         self._settings["parameters"]["test_time_augmentation"] = test_time_augmentation
+        if diameter is not None:
+            self._settings["parameters"]["diameter"] = diameter
 
     @property
     def spec(self) -> ModelSpec:
@@ -156,7 +156,12 @@ class Predictor:
         return {**self._settings, "device": self.device}
 
     def predict(
-        self, image: Image, *, probabilities: bool = False, uncertainty: bool = False
+        self,
+        image: Image,
+        *,
+        probabilities: bool = False,
+        uncertainty: bool = False,
+        progress: Progress | None = None,
     ) -> Segmentation:
         """Return the segmentation of ``image`` on its own grid.
 
@@ -165,6 +170,8 @@ class Predictor:
                 volume slice by slice.
             probabilities: Keep the map of each channel ``(K, [Z,] Y, X)``.
             uncertainty: Keep the entropy of the mean probability ``([Z,] Y, X)``.
+            progress: Called with (done, total) after every batch of windows, or
+                slice of a volume; what it raises ends the prediction.
 
         Raises:
             FileError: If the image does not suit the model, memory does not suffice,
@@ -173,7 +180,7 @@ class Predictor:
         prepared = self.prepare(image)
         return self.finish(
             prepared,
-            self.infer(prepared),
+            self.infer(prepared, progress),
             probabilities=probabilities,
             uncertainty=uncertainty,
         )
@@ -187,32 +194,37 @@ class Predictor:
         dims = self.spec.spatial_dims
         if image.geometry.ndim not in (dims, 3):
             problem = f"has {image.geometry.ndim} axes, the model needs {dims}"
-            raise FileError(_source(image), problem, "Choose another model")
+            raise FileError(source(image), problem, "Choose another model")
         inputs: tuple[Array | Read, ...] = ()
-        with _reported(image):
+        grid = image.spatial_shape
+        with reported(image):
             if image.geometry.ndim == dims:
-                inputs = tuple(self._input(m.spec, image.pixels) for m in self.models)
-            digest = _hash(image.pixels)
-        return Prepared(image, inputs, digest)
+                inputs, grid = self._inputs(image.pixels)
+            digest = pixel_hash(image.pixels)
+        return Prepared(image, inputs, grid, digest)
 
-    def infer(self, prepared: Prepared) -> Inferred:
+    def infer(self, prepared: Prepared, progress: Progress | None = None) -> Inferred:
         """Run the network. When a GPU runs out of memory, go down the ladder.
+
+        Args:
+            prepared: From :meth:`prepare`.
+            progress: As for :meth:`predict`; a lower rung begins again.
 
         Raises:
             FileError: If memory does not suffice even at the bottom of the ladder, or
                 the network gives numbers that are not finite.
         """
-        with _reported(prepared.image):
+        with reported(prepared.image):
             while True:
                 try:
-                    found = self._infer(prepared, self._ladder.rung)
+                    found = self._infer(prepared, self._ladder.rung, progress)
                     return replace(found, device=self.device, fallbacks=self.fallbacks)
                 except torch.OutOfMemoryError as error:
                     problem = f"needs more memory: {str(error).splitlines()[0]}"
                     down = self._ladder.step_down(error)
                 if not down:
                     remedy = "Use a smaller image or another machine"
-                    raise FileError(_source(prepared.image), problem, remedy)
+                    raise FileError(source(prepared.image), problem, remedy)
                 # Outside the handler: its traceback keeps the tensors alive.
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
@@ -234,16 +246,20 @@ class Predictor:
         """
         image, mask, values = prepared.image, inferred.mask, inferred.values
         maps: dict[str, Array] = {}
-        with _reported(image):
+        with reported(image):
             if mask is None:
                 assert values is not None  # infer makes one or the other
-                mask = self._mask(values, image.spatial_shape)
+                mask = self._mask(values, image)
             if probabilities or uncertainty:
                 if values is None:
                     problem = f"{image.spatial_shape} is too large for probabilities"
                     raise FileError("image", problem, "Ask for the mask alone")
-                maps = self._maps(
-                    values, image.spatial_shape, probabilities, uncertainty
+                maps = make_maps(
+                    values,
+                    image.spatial_shape,
+                    self.spec,
+                    probabilities=probabilities,
+                    uncertainty=uncertainty,
                 )
         provenance = {
             **self._settings,
@@ -253,90 +269,94 @@ class Predictor:
         }
         return Segmentation(mask, self.labels, image.geometry, provenance, **maps)
 
-    def _input(self, spec: ModelSpec, pixels: NDArray[Any]) -> Array | Read:
-        """Return the whole input of one model, or the reader of its windows."""
-        preprocessing = spec.build_preprocessing()
-        if spec.inference.mode == "resize":
-            return preprocessing(to_channels(pixels, spec.channels)).numpy()
-        if preprocessing.pointwise:
-            measured = to_channels(sample(pixels), spec.channels)
-            apply = preprocessing.fit(measured)
-
-            def read(window: tuple[slice, ...]) -> Array:
-                part = pixels[(slice(None), *window)]
-                return apply(to_channels(part, spec.channels)).numpy()
-
-            return read
-        whole = preprocessing(to_channels(pixels, spec.channels)).numpy()
-        return lambda window: whole[(slice(None), *window)]
-
-    def _infer(self, prepared: Prepared, rung: Rung) -> Inferred:
+    def _infer(
+        self, prepared: Prepared, rung: Rung, progress: Progress | None
+    ) -> Inferred:
         if not prepared.inputs:
-            return self._slices(prepared, rung)
+            return self._slices(prepared, rung, progress)
         if self.spec.inference.mode == "resize":
             whole = [np.asarray(one)[None] for one in prepared.inputs]
-            return Inferred(values=self._ensemble.mean(whole, rung.device)[0])
-        return self._windows(prepared, rung)
+            values = self._ensemble.mean(whole, rung.device)[0]
+            if progress is not None:
+                progress(1, 1)
+            return Inferred(values)
+        return self._windows(prepared, rung, progress)
 
-    def _slices(self, prepared: Prepared, rung: Rung) -> Inferred:
-        """Go through a volume along its first axis with a 2-D model."""
-        pixels, size = prepared.image.pixels, prepared.image.spatial_shape
-        mask, stack = new_mask(self.labels, size), []
-        keep = self.labels.output_channels * int(np.prod(size)) <= KEPT
+    def _slices(
+        self, prepared: Prepared, rung: Rung, progress: Progress | None
+    ) -> Inferred:
+        """Go through a volume along its first axis with a 2-D model.
+
+        Cells are numbered on from slice to slice; nothing links them.
+        """
+        image, size = prepared.image, prepared.image.spatial_shape
+        mask, stack, cells = new_mask(self.labels, size), [], 0
+        keep = self.spec.output_channels * int(np.prod(size)) <= KEPT
         for z in range(size[0]):
-            plane = Image(pixels[:, z], Geometry.pixels(2), prepared.image.meta)
-            inputs = tuple(self._input(m.spec, plane.pixels) for m in self.models)
-            found = self._infer(Prepared(plane, inputs, ""), rung)
+            plane = Image(image.pixels[:, z], _plane(image.geometry), image.meta)
+            one = Prepared(plane, *self._inputs(plane.pixels), "")
+            found = self._infer(one, rung, None)
+            labels = found.mask
             if found.values is not None:
-                labels = self._mask(found.values, size[1:])
+                labels = self._mask(found.values, plane)
                 stack += [found.values] if keep else []
-            else:
-                assert found.mask is not None  # one or the other is there
-                labels = found.mask
-            self._rows(mask, slice(z, z + 1))[...] = np.expand_dims(labels, -3)
+            assert labels is not None  # there are values or a mask
+            if self.labels.kind == "instances":
+                labels = np.where(labels > 0, labels + cells, 0)
+                cells = max(cells, int(labels.max(initial=0)))
+            rows = mask[:, z] if self.labels.kind == "overlapping" else mask[z]
+            rows[...] = labels
+            if progress is not None:
+                progress(z + 1, size[0])
         return Inferred(np.stack(stack, axis=1) if stack else None, mask)
 
-    def _windows(self, prepared: Prepared, rung: Rung) -> Inferred:
+    def _windows(
+        self, prepared: Prepared, rung: Rung, progress: Progress | None
+    ) -> Inferred:
         """Slide over the image; labels are made as soon as rows are finished."""
-        size, channels = prepared.image.spatial_shape, self.labels.output_channels
-        keep = channels * int(np.prod(size)) <= KEPT
-        kept = np.empty((channels, *size), np.float32) if keep else None
-        mask = None if keep else new_mask(self.labels, size)
-        for rows, values in self._blended(prepared, rung):
-            if kept is not None:
+        size, channels = prepared.grid, self.spec.output_channels
+        if channels * int(np.prod(size)) <= KEPT:
+            kept = np.empty((channels, *size), np.float32)
+            for rows, values in self._blended(prepared, rung, progress):
                 kept[:, rows] = values
-            if mask is not None:
-                part = decode(values, self.labels, self.spec.decoding)
-                self._rows(mask, rows)[...] = part
-        if mask is not None:
-            clean_mask(mask, self.labels, self.spec.decoding.steps)
-        return Inferred(kept, mask)
+            return Inferred(kept)
+        if self._scale != 1:
+            problem = f"is too large to be scaled to {size}"
+            raise FileError("image", problem, "Leave the diameter out")
+        spacing = relative_spacing(prepared.image.geometry)
+        builder = mask_builder(self.spec, size, spacing)
+        for _, values in self._blended(prepared, rung, progress):
+            builder.add(values)
+        return Inferred(mask=builder.result())
 
-    def _blended(self, prepared: Prepared, rung: Rung) -> Iterator[tuple[slice, Array]]:
-        """Yield probabilities ``(K, rows, ...)`` of the image, from top to bottom."""
-        size = prepared.image.spatial_shape
+    def _blended(
+        self, prepared: Prepared, rung: Rung, progress: Progress | None
+    ) -> Iterator[tuple[slice, Array]]:
+        """Yield maps ``(K, rows, ...)`` of the image, from top to bottom."""
+        size, overlap = prepared.grid, self.spec.inference.overlap
         padding = [max(0, w - n) for n, w in zip(size, rung.size, strict=True)]
         readers: Sequence[Any] = prepared.inputs
         if any(padding):
-            readers = [_padded(read, size, padding) for read in readers]
+            readers = [padded(read, size, padding) for read in readers]
         grid = [n + p for n, p in zip(size, padding, strict=True)]
         inside = [slice(p // 2, p // 2 + n) for n, p in zip(size, padding, strict=True)]
         ends = np.cumsum([m.spec.in_channels for m in self.models])[:-1]
+        done, total = 0, count_windows(grid, rung.size, overlap)
 
         def read_all(window: tuple[slice, ...]) -> Array:
             # The models' channels one after the other; run takes them apart again.
             return np.concatenate([read(window) for read in readers])
 
         def run(batch: Array) -> Array:
-            return self._ensemble.mean(np.split(batch, ends, axis=1), rung.device)
+            nonlocal done
+            maps = self._ensemble.mean(np.split(batch, ends, axis=1), rung.device)
+            done += len(batch)
+            if progress is not None:
+                progress(done, total)
+            return maps
 
         for start, values in blended_slabs(
-            read_all,
-            run,
-            grid,
-            rung.size,
-            overlap=self.spec.inference.overlap,
-            batch=rung.batch,
+            read_all, run, grid, rung.size, overlap=overlap, batch=rung.batch
         ):
             low = max(start, inside[0].start)
             high = min(start + values.shape[1], inside[0].stop)
@@ -345,110 +365,32 @@ class Predictor:
                 rows = slice(low - inside[0].start, high - inside[0].start)
                 yield rows, values[part]
 
-    def _rows(self, mask: Mask, rows: slice) -> Mask:
-        """Return a view of some rows (slices of a volume) of a mask."""
-        return mask[:, rows] if self.labels.kind == "overlapping" else mask[rows]
+    def _inputs(
+        self, pixels: NDArray[Any]
+    ) -> tuple[tuple[Array | Read, ...], tuple[int, ...]]:
+        """Return the input of each model, and the grid that the network sees."""
+        pixels = scaled(pixels, self._scale)
+        inputs = tuple(model_input(m.spec, pixels) for m in self.models)
+        return inputs, tuple(pixels.shape[1:])
 
-    def _mask(self, values: Array, size: Sequence[int]) -> Mask:
-        """Return the mask on a grid of ``size``, cleaned on both grids."""
-        decoding = self.spec.decoding
-        if values.shape[1:] == tuple(size):
-            mask = decode(values, self.labels, decoding)
-            clean_mask(mask, self.labels, decoding.steps)
-            return mask
-        clean = clean_probabilities(values, self.labels, decoding)
-        mask = decode_resampled(clean, size, self.labels, decoding)
-        clean_mask(mask, self.labels, decoding.steps, again=True)
-        return mask
-
-    def _maps(
-        self, values: Array, size: Sequence[int], probabilities: bool, uncertainty: bool
-    ) -> dict[str, Array]:
-        """Return the maps asked for on the image's grid, made slab by slab."""
-        maps: dict[str, Array] = {}
-        if probabilities:
-            maps["probabilities"] = np.empty((len(values), *size), np.float32)
-        if uncertainty:
-            maps["uncertainty"] = np.empty(tuple(size), np.float32)
-        exclusive = self.labels.kind == "exclusive"
-        for rows in slabs(size, len(values)):
-            window = [rows, *(slice(0, n) for n in size[1:])]
-            fine = np.stack([resample(one, size, window) for one in values])
-            if probabilities:
-                maps["probabilities"][:, rows] = fine
-            if uncertainty:
-                maps["uncertainty"][rows] = entropy(fine, exclusive)
-        return maps
+    def _mask(self, values: Array, image: Image) -> Mask:
+        spacing = relative_spacing(image.geometry)
+        return make_mask(values, image.spatial_shape, self.spec, spacing, self._scale)
 
 
-def _describe(models: Sequence[Model], engine: Engine) -> dict[str, Any]:
-    """Return what decides a result apart from the image."""
-    inference, decoding = models[0].spec.inference, models[0].spec.decoding
-    hashes = [m.sha256 for m in models]
-    several = hashlib.sha256("".join(hashes).encode()).hexdigest()
-    return {
-        "model": " + ".join(m.spec.name for m in models),
-        "model_hash": hashes[0] if len(models) == 1 else several,
-        "models": [
-            {
-                "name": m.spec.name,
-                "version": m.spec.version,
-                "weights_sha256": m.sha256,
-            }
-            for m in models
-        ],
-        "versions": {
-            "medseg": __version__,
-            "torch": torch.__version__,
-            "monai": version("monai"),
-            **_engine_version(engine),
-        },
-        "engine": engine.name,
-        "device": engine.device,
-        "precision": engine.precision,
-        "parameters": {
-            "mode": inference.mode,
-            "size": list(inference.size),
-            "overlap": inference.overlap,
-            "batch": inference.batch,
-            "decoding": decoding.name,
-            "thresholds": list(decoding.thresholds),
-        },
-    }
+def _plane(geometry: Geometry) -> Geometry:
+    """Return the geometry of one slice of a volume, as far as a model asks."""
+    return Geometry.upright(geometry.spacing[1:], geometry.unit)
 
 
-def _engine_version(engine: Engine) -> dict[str, str]:
-    """Return the version of the engine in use; others need not be installed."""
-    return {"openvino": version("openvino")} if engine.name == "openvino" else {}
-
-
-def _padded(read: Read, size: Sequence[int], padding: Sequence[int]) -> Read:
-    """Return a reader of the image widened by its own edge to the window's size."""
-    whole = read(tuple(slice(0, n) for n in size))
-    sides = [(0, 0), *((p // 2, p - p // 2) for p in padding)]
-    wide = np.pad(whole, sides, mode="edge")
-    return lambda window: wide[(slice(None), *window)]
-
-
-def _source(image: Image) -> str:
-    return str(image.meta.get("source", "image"))
-
-
-def _hash(pixels: NDArray[Any]) -> str:
-    """Return the sha256 of dtype, shape and pixels."""
-    digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape} ".encode())
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
-
-
-@contextmanager
-def _reported(image: Image) -> Iterator[None]:
-    """Report what goes wrong with an image as an error of its file."""
-    try:
-        yield
-    except (ConfigError, FileError) as error:
-        raise FileError(_source(image), error.problem, error.remedy) from error
-    except MemoryError as error:
-        remedy = "Use a smaller image or a machine with more memory"
-        problem = f"needs more memory than there is ({error})"
-        raise FileError(_source(image), problem, remedy) from error
+def _scale_to(diameter: float | None, spec: ModelSpec) -> float:
+    """Return how much an image is enlarged so that its cells have the right size."""
+    if diameter is None:
+        return 1.0
+    trained = spec.inference.diameter
+    if trained is None:
+        problem = f"is {diameter}, and {spec.name} does not say which it learnt"
+        raise ConfigError("diameter", problem, "Leave it out")
+    if not 1 <= diameter <= 4096:
+        raise ConfigError("diameter", f"is {diameter}", "Use 1 to 4096 pixels")
+    return trained / diameter

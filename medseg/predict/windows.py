@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
 from typing import Literal
@@ -27,6 +28,12 @@ def window_starts(length: int, window: int, overlap: float) -> list[int]:
     interval = max(1, int(window * (1 - overlap)))
     regular = range(0, length - window, interval)
     return [*regular, length - window]
+
+
+def count_windows(size: Sequence[int], window: Sequence[int], overlap: float) -> int:
+    """Return how many windows cover an image of ``size``."""
+    axes = zip(size, window, strict=True)
+    return math.prod(len(window_starts(n, w, overlap)) for n, w in axes)
 
 
 def importance(window: Sequence[int], blending: Blending) -> Array:

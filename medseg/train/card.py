@@ -14,6 +14,16 @@ WARNING = (
     "`medseg predict --report` sorts the doubtful ones first."
 )
 
+OF_FILMS = (
+    "Macro means over cases on the films' own grid; intervals are 95 % bootstrap "
+    "over patients (1000 draws); failures are counted in."
+)
+OF_CELLS = (
+    "Over all cells of the images, on the images' own grid. SEG: mean IoU of the true "
+    "cells with the found cell that covers more than half of them, 0 without one. "
+    "AP50: TP / (TP + FP + FN) at an IoU above 0.5. IoU: of all cell pixels."
+)
+CELL_HEAD = "| cells | SEG | AP50 | IoU | cells scored | images |"
 HEAD = (
     "| structure | Dice (95 % interval) | IoU | HD95 | ASSD | worst Dice | n | failed |"
 )
@@ -51,8 +61,7 @@ def card(spec: ModelSpec) -> str:
             }
         ),
         "## Scores on cases not seen in training",
-        "Macro means over cases on the films' own grid; intervals are 95 % bootstrap "
-        "over patients (1000 draws); failures are counted in.",
+        OF_CELLS if spec.labels.kind == "instances" else OF_FILMS,
         *(_scores(name, rows) for name, rows in spec.scores.items()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -79,6 +88,8 @@ def _tree(facts: Mapping[str, Any], depth: int = 0) -> str:
 
 
 def _scores(name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    if any("SEG" in row for row in rows.values()):
+        return _cell_scores(name, rows)
     lines = [f"### {name}", "", HEAD, "|" + "---|" * 8]
     for structure, row in rows.items():
         unit = "mm" if "hd95_mm" in row else "px"
@@ -87,5 +98,15 @@ def _scores(name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
             f"({row['dice_low']:.4f} to {row['dice_high']:.4f}) | {row['iou']:.4f} "
             f"| {row[f'hd95_{unit}']:.2f} {unit} | {row[f'assd_{unit}']:.2f} {unit} "
             f"| {row['dice_worst']:.4f} | {row['n']} | {row['n_failed']} |"
+        )
+    return "\n".join(lines)
+
+
+def _cell_scores(name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = [f"### {name}", "", CELL_HEAD, "|" + "---|" * 6]
+    for kind, row in rows.items():
+        lines.append(
+            f"| {kind.replace('_', ' ')} | {row['SEG']:.4f} | {row['AP50']:.4f} "
+            f"| {row['IoU']:.4f} | {row['cells']} | {row['images']} |"
         )
     return "\n".join(lines)

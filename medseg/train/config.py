@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +11,21 @@ from typing import Any, Literal
 
 from medseg.errors import ConfigError
 from medseg.labels import Kind
+from medseg.schema import parse
+from medseg.train.config_cells import CellsConfig
 
-DataSet = Literal["jsrt", "montgomery", "shenzhen", "wingspan", "synthetic"]
+DataSet = Literal[
+    "jsrt",
+    "montgomery",
+    "shenzhen",
+    "wingspan",
+    "synthetic",
+    "ctc",
+    "dic_hela",
+    "dsb2018",
+    "isbi2012",
+    "synthetic_movie",
+]
 
 
 def _require(condition: bool, name: str, problem: str, remedy: str = "") -> None:
@@ -39,10 +50,10 @@ class LabelsConfig:
             "Give one colour a name, or none",
         )
         _require(
-            self.kind in ("overlapping", "exclusive"),
-            "labels.kind",
-            f"is {self.kind!r}",
-            "Use overlapping or exclusive",
+            self.kind != "instances" or len(self.names) == 1,
+            "labels.names",
+            f"has {len(self.names)} names for cells",
+            "Name the one kind of cells",
         )
 
 
@@ -52,15 +63,28 @@ class DataConfig:
 
     ``part`` is ``"split"`` (train on its training part, validate on the other),
     ``"train"`` (all cases are for training) or ``"val"`` (all for validation).
+    ``split`` says how a set without a split of its own is parted: by ``"group"``, so
+    that no patient or movie is cut, or by ``"time"``: the first ``share`` of the
+    frames of every movie are for training, which is all that one movie allows.
     """
 
     set: DataSet
     folder: str
     part: Literal["split", "train", "val"] = "split"
     repeat: int = 1
+    split: Literal["group", "time"] = "group"
+    share: float = 2 / 3
+    rescale: bool = False
+    """Images are scaled so that their median cell has ``cells.diameter``."""
 
     def __post_init__(self) -> None:
         _require(self.repeat >= 1, "data.repeat", f"is {self.repeat}", "Use 1 or more")
+        _require(
+            0 < self.share < 1,
+            "data.share",
+            f"is {self.share}",
+            "Use a share between 0 and 1",
+        )
 
 
 @dataclass(frozen=True)
@@ -184,6 +208,7 @@ class TrainConfig:
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     augmentation: AugmentConfig = AugmentConfig()
+    cells: CellsConfig = field(default_factory=CellsConfig)
     description: str = ""
     licence: str = ""
     citation: str = ""
@@ -193,7 +218,7 @@ class TrainConfig:
     """Decay of the running average of the weights, which is what is saved."""
     validate_every: int = 5
     patience: int = 0
-    """Validations without a better Dice before a stage stops early; 0: never."""
+    """Validations without a better score before a stage stops early; 0: never."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
@@ -223,7 +248,7 @@ class TrainConfig:
             "Use 1 or more",
         )
         weights = len(self.loss.class_weights)
-        channels = len(self.labels.names) + (self.labels.kind == "exclusive")
+        channels = self.channels
         _require(
             weights in (0, channels),
             "loss.class_weights",
@@ -238,6 +263,21 @@ class TrainConfig:
                 f"names {sorted(unknown)}",
                 f"Choose from {', '.join(self.labels.names)}",
             )
+
+        rescaled = any(entry.rescale for entry in self.data)
+        _require(
+            not rescaled or self.cells.diameter > 0,
+            "cells.diameter",
+            "is 0 and a set is to be rescaled to it",
+            "Give the diameter in pixels",
+        )
+
+    @property
+    def channels(self) -> int:
+        """Maps that the network draws."""
+        if self.labels.kind == "instances":
+            return self.cells.rule.channels
+        return len(self.labels.names) + (self.labels.kind == "exclusive")
 
     @property
     def epochs(self) -> int:
@@ -270,7 +310,7 @@ def parse_config(table: Mapping[str, Any], base: Path) -> TrainConfig:
     Raises:
         ConfigError: As :func:`load_config`.
     """
-    return _resolve(_parse(TrainConfig, table, ""), base)
+    return _resolve(parse(TrainConfig, dict(table), ""), base)
 
 
 def _resolve(config: TrainConfig, base: Path) -> TrainConfig:
@@ -291,49 +331,3 @@ def _resolve(config: TrainConfig, base: Path) -> TrainConfig:
             raise ConfigError("network.vgg16", f"no file {weights}", "Put it there")
         network = dataclasses.replace(network, vgg16=str(weights))
     return dataclasses.replace(config, data=data, output=output, network=network)
-
-
-def _parse(kind: Any, value: Any, where: str) -> Any:
-    """Return ``value`` as ``kind``: a dataclass, tuple, Literal, Mapping or scalar."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _parse_table(kind, value, where)
-    if origin is tuple:
-        _require(isinstance(value, list), where, f"is {value!r}", "Give a list")
-        return tuple(_parse(arguments[0], item, where) for item in value)
-    if origin is Literal:
-        choices = ", ".join(map(str, arguments))
-        _require(value in arguments, where, f"is {value!r}", f"Choose from {choices}")
-        return value
-    if origin is Mapping:
-        _require(isinstance(value, dict), where, f"is {value!r}", "Give a table")
-        return value
-    return _parse_scalar(kind, value, where)
-
-
-def _parse_scalar(kind: type, value: Any, where: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    # bool is an int in Python and no number in a configuration.
-    good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    _require(good, where, f"is {value!r}", f"Give a value of type {kind.__name__}")
-    return value
-
-
-def _parse_table(kind: Any, value: Any, where: str) -> Any:
-    _require(isinstance(value, dict), where, f"is {value!r}", "Give a table")
-    hints = typing.get_type_hints(kind)
-    prefix = f"{where}." if where else ""
-    for key in value:
-        near = difflib.get_close_matches(key, hints, n=1)
-        remedy = f"Did you mean {near[0]}?" if near else f"Use {', '.join(hints)}"
-        _require(key in hints, f"{prefix}{key}", "is not a known key", remedy)
-    for item in dataclasses.fields(kind):
-        optional = (item.default, item.default_factory) != (dataclasses.MISSING,) * 2
-        _require(
-            item.name in value or optional,
-            f"{prefix}{item.name}",
-            "is missing",
-            "Add it",
-        )
-    return kind(**{k: _parse(hints[k], v, f"{prefix}{k}") for k, v in value.items()})

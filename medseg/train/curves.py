@@ -21,26 +21,26 @@ def write_logs(logs: Sequence[EpochLog], folder: Path) -> None:
 
 
 def structures(logs: Sequence[EpochLog]) -> list[str]:
-    """Return the structures that were validated, in their first order."""
-    return list(dict.fromkeys(name for log in logs for name in log.dice))
+    """Return the names that were scored, in their first order."""
+    return list(dict.fromkeys(name for log in logs for name in log.scores))
 
 
 def write_csv(logs: Sequence[EpochLog], path: Path) -> None:
-    """Write one line an epoch; the Dice columns are empty where not validated."""
+    """Write one line an epoch; the score columns are empty where not validated."""
     names = structures(logs)
     with replace_file(path) as part, part.open("w", newline="") as file:
         table = csv.writer(file)
         head = ["epoch", "stage", "loss", "learning_rate", "seconds"]
-        table.writerow([*head, *(f"dice_{name}" for name in names)])
+        table.writerow([*head, *(f"score_{name}" for name in names)])
         for log in logs:
             row = [log.epoch + 1, log.stage + 1, f"{log.loss:.6f}"]
             row += [f"{log.learning_rate:.8f}", f"{log.seconds:.2f}"]
-            dice = [f"{log.dice[n]:.6f}" if n in log.dice else "" for n in names]
-            table.writerow([*row, *dice])
+            scores = [f"{log.scores[n]:.6f}" if n in log.scores else "" for n in names]
+            table.writerow([*row, *scores])
 
 
 def draw_curves(logs: Sequence[EpochLog], path: Path) -> None:
-    """Draw loss and validation Dice against the epoch."""
+    """Draw loss and validation score against the epoch."""
     from matplotlib.figure import Figure  # seconds to import, needed only here
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -48,15 +48,15 @@ def draw_curves(logs: Sequence[EpochLog], path: Path) -> None:
     left.plot([x.epoch + 1 for x in logs], [x.loss for x in logs], color="#333333")
     left.set(xlabel="epoch", ylabel="training loss", yscale="log")
     for name in structures(logs):
-        seen = [x for x in logs if name in x.dice]
+        seen = [x for x in logs if name in x.scores]
         right.plot(
             [x.epoch + 1 for x in seen],
-            [x.dice[name] for x in seen],
+            [x.scores[name] for x in seen],
             marker=".",
             label=name.replace("_", " "),
         )
-    right.set(xlabel="epoch", ylabel="validation Dice")
-    best = max((x.mean_dice for x in logs if x.dice), default=math.nan)
+    right.set(xlabel="epoch", ylabel="validation score")
+    best = max((x.mean_score for x in logs if x.scores), default=math.nan)
     right.set_ylim(bottom=max(0.0, min(0.8, best - 0.1)) if best == best else 0, top=1)
     if structures(logs):
         right.legend(fontsize="small", loc="lower right")
@@ -76,8 +76,8 @@ def write_events(logs: Sequence[EpochLog], folder: Path) -> None:
         for log in logs:
             writer.add_scalar("loss", log.loss, log.epoch + 1)
             writer.add_scalar("learning rate", log.learning_rate, log.epoch + 1)
-            for name, value in log.dice.items():
-                writer.add_scalar(f"dice/{name}", value, log.epoch + 1)
+            for name, value in log.scores.items():
+                writer.add_scalar(f"score/{name}", value, log.epoch + 1)
 
 
 def time_left(

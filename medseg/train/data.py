@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from medseg.datasets.case import Case, read_truth
+from medseg.datasets.ctc import split_by_time
 from medseg.datasets.pixels import read_film
 from medseg.errors import ConfigError
 from medseg.train.augment import augment
@@ -67,13 +68,17 @@ def find_cases(data: Sequence[DataConfig]) -> Split:
     held: dict[str, tuple[Case, ...]] = {}
     counts: dict[str, int] = {}
     for entry in data:
+        # A challenge folder holds one set of many: its name says which.
+        name = Path(entry.folder).name if entry.set == "ctc" else entry.set
         module = import_module(f"medseg.datasets.{entry.set}")
-        part_train, part_held = divide(module.cases(Path(entry.folder)), entry.part)
+        part_train, part_held = divide(
+            module.cases(Path(entry.folder)), entry.part, entry.split, entry.share
+        )
         train += part_train * entry.repeat
         if part_train:
-            counts[entry.set] = counts.get(entry.set, 0) + len(part_train)
+            counts[name] = counts.get(name, 0) + len(part_train)
         if part_held:
-            held[entry.set] = (*held.get(entry.set, ()), *part_held)
+            held[name] = (*held.get(name, ()), *part_held)
     if not train:
         raise ConfigError(
             "data", "has no case for training", "Add a set with part = 'split'"
@@ -81,12 +86,24 @@ def find_cases(data: Sequence[DataConfig]) -> Split:
     return Split(tuple(train), held, counts)
 
 
-def divide(cases: Sequence[Case], part: str) -> tuple[list[Case], list[Case]]:
-    """Split cases into training and validation without cutting a group."""
+def divide(
+    cases: Sequence[Case], part: str, split: str = "group", share: float = 2 / 3
+) -> tuple[list[Case], list[Case]]:
+    """Split cases into training and validation.
+
+    Args:
+        cases: Of one set.
+        part: ``"train"`` or ``"val"``: all of them. ``"split"``: both.
+        split: ``"group"``: no group is cut; where the set states no split, every
+            fifth group is held back. ``"time"``: the last frames of every group.
+        share: Of the time that is for training, from the first frame to the last.
+    """
     if part == "train":
         return list(cases), []
     if part == "val":
         return [], list(cases)
+    if split == "time":
+        return divide(split_by_time(cases, share), part)
     held_groups = set(sorted({c.group for c in cases})[HELD_BACK - 1 :: HELD_BACK])
     held = [
         c.split == "val" if c.split is not None else c.group in held_groups

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from medseg.datasets.case import Case
 from medseg.errors import ConfigError
-from medseg.losses import MaskedDiceCELoss
-from medseg.train.augment import build_augmentation
 from medseg.train.config import StageConfig, TrainConfig
-from medseg.train.data import EpochSampler, Sample, SampleDataset, load_samples
+from medseg.train.data import EpochSampler
 from medseg.train.spec import build_network
-from medseg.train.targets import to_masks, to_targets
+from medseg.train.task import Task, make_task
 
 WARM_UP = 0.03
 """Share of a stage over which the learning rate rises to its value."""
@@ -30,19 +28,19 @@ WARM_UP = 0.03
 
 @dataclass(frozen=True)
 class EpochLog:
-    """What one epoch did; Dice per structure only where it was validated."""
+    """What one epoch did; scores by name only where it was validated."""
 
     epoch: int
     stage: int
     loss: float
     learning_rate: float
     seconds: float
-    dice: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
 
     @property
-    def mean_dice(self) -> float:
-        """Mean over the structures; NaN where the epoch was not validated."""
-        return sum(self.dice.values()) / len(self.dice) if self.dice else math.nan
+    def mean_score(self) -> float:
+        """Mean of the scores; NaN where the epoch was not validated."""
+        return sum(self.scores.values()) / len(self.scores) if self.scores else math.nan
 
 
 @dataclass
@@ -78,7 +76,7 @@ def fit(
     if config.devices > 1:
         fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
-    state = _start(config, fabric)
+    state, task = _start(config, fabric), make_task(config)
     _resume(fabric, state, checkpoint)
     first = 0
     for number, stage in enumerate(config.stage):
@@ -86,16 +84,16 @@ def fit(
         done = state.logs[-1].epoch + 1 if state.logs else 0
         epochs = range(max(first, done), first + stage.epochs)
         if number not in state.stopped and len(epochs):
-            samples = load_samples(train, config.labels.names, stage.size)
-            unseen = load_samples(held, config.labels.names, stage.size)
-            loader, sampler = _loader(config, fabric, stage, samples)
+            unseen = task.load(held, stage)
+            data = task.dataset(task.load(train, stage), stage)
+            loader, sampler = _loader(config, fabric, stage, data)
             for epoch in epochs:
                 sampler.epoch = epoch
-                log = _epoch(config, fabric, state, loader, number, epoch, first)
+                log = _epoch(config, fabric, task, state, loader, number, epoch, first)
                 if (epoch - first + 1) % config.validate_every == 0 or epoch == epochs[
                     -1
                 ]:
-                    log.dice.update(validate(fabric, state.average, unseen, config))
+                    log.scores.update(validate(fabric, state.average, unseen, task))
                 state.logs.append(log)
                 report(log, config.epochs)
                 if _is_stuck(state.logs, number, config.patience):
@@ -124,19 +122,17 @@ def _start(config: TrainConfig, fabric: Fabric) -> State:
 
 
 def _loader(
-    config: TrainConfig, fabric: Fabric, stage: StageConfig, samples: list[Sample]
+    config: TrainConfig, fabric: Fabric, stage: StageConfig, data: Dataset[Any]
 ) -> tuple[Any, EpochSampler]:
-    chain = build_augmentation(
-        config.augmentation.scaled(stage.augmentation), stage.size
-    )
-    sampler = EpochSampler(len(samples), config.seed)
+    length = len(cast("Sized", data))
+    sampler = EpochSampler(length, config.seed)
     loader = DataLoader(
-        SampleDataset(samples, chain, config.seed),
+        data,
         batch_size=stage.batch,
         sampler=sampler,
         num_workers=config.workers,
         # Batch statistics of a single film are no statistics.
-        drop_last=len(samples) > stage.batch,
+        drop_last=length > stage.batch,
     )
     return fabric.setup_dataloaders(loader), sampler
 
@@ -144,6 +140,7 @@ def _loader(
 def _epoch(
     config: TrainConfig,
     fabric: Fabric,
+    task: Task,
     state: State,
     loader: Any,
     number: int,
@@ -151,17 +148,15 @@ def _epoch(
     first: int,
 ) -> EpochLog:
     stage, start = config.stage[number], time.monotonic()
-    criterion = _criterion(config)
     state.network.train()
     total, rate = 0.0, 0.0
-    for step, (image, truth, annotated) in enumerate(loader):
+    for step, (image, *truth) in enumerate(loader):
         done = (epoch - first + step / len(loader)) / stage.epochs
         rate = learning_rate(stage.learning_rate, done)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         image = image.contiguous(memory_format=torch.channels_last)
-        target, known = to_targets(truth, annotated, config.labels.kind)
-        loss: Tensor = criterion(state.network(image), target, known)
+        loss = task.loss(state.network(image), *truth)
         if not torch.isfinite(loss):
             raise ConfigError(
                 "training",
@@ -178,20 +173,6 @@ def _epoch(
     return EpochLog(epoch, number, total / len(loader), rate, seconds)
 
 
-def _criterion(config: TrainConfig) -> MaskedDiceCELoss:
-    loss = config.loss
-    kind: Literal["exclusive", "overlapping"] = (
-        "exclusive" if config.labels.kind == "exclusive" else "overlapping"
-    )
-    return MaskedDiceCELoss(
-        loss.cross_entropy,
-        loss.dice,
-        loss.squared,
-        kind=kind,
-        class_weights=loss.class_weights or None,
-    )
-
-
 def learning_rate(peak: float, done: float) -> float:
     """Return the rate after share ``done`` of a stage: warm-up, then half a cosine."""
     rise = min(1.0, done / WARM_UP + 1e-2)
@@ -200,38 +181,21 @@ def learning_rate(peak: float, done: float) -> float:
 
 @torch.no_grad()
 def validate(
-    fabric: Fabric, network: nn.Module, samples: list[Sample], config: TrainConfig
+    fabric: Fabric, network: nn.Module, samples: list[Any], task: Task
 ) -> dict[str, float]:
-    """Return the mean Dice per structure over the samples in which it is drawn."""
+    """Return the task's scores of a network on samples."""
     network.eval()
-    names = config.labels.names
-    scores: dict[str, list[float]] = {name: [] for name in names}
-    for image, truth, annotated in _batches(samples):
+
+    def forward(image: Tensor) -> Tensor:
         with fabric.autocast():
-            logits = network(fabric.to_device(image))
-        found = to_masks(logits.float(), config.labels.kind).cpu()
-        both = (found & truth).sum((2, 3))
-        sizes = found.sum((2, 3)) + truth.sum((2, 3))
-        dice = torch.where(sizes > 0, 2 * both / sizes.clamp(min=1), 1.0)
-        for case, drawn in zip(dice.tolist(), annotated.tolist(), strict=True):
-            for name, value, known in zip(names, case, drawn, strict=True):
-                if known:
-                    scores[name].append(value)
-    return {name: sum(v) / len(v) for name, v in scores.items() if v}
+            logits: Tensor = network(fabric.to_device(image))
+        return logits.float()
 
-
-def _batches(
-    samples: list[Sample], size: int = 8
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    data = SampleDataset(samples, None, 0)
-    for i in range(0, len(samples), size):
-        rows = [data[0, k] for k in range(i, min(i + size, len(samples)))]
-        image, truth, annotated = (torch.stack(x) for x in zip(*rows, strict=True))
-        yield image, truth > 0.5, annotated > 0
+    return task.validate(forward, samples)
 
 
 def _is_stuck(logs: list[EpochLog], stage: int, patience: int) -> bool:
-    scores = [x.mean_dice for x in logs if x.stage == stage and x.dice]
+    scores = [x.mean_score for x in logs if x.stage == stage and x.scores]
     if not patience or len(scores) <= patience:
         return False
     return max(scores[-patience:]) <= max(scores[:-patience])
@@ -259,5 +223,8 @@ def _resume(fabric: Fabric, state: State, path: Path) -> None:
     parts = {"network": state.network, "optimizer": state.optimizer}
     rest = fabric.load(path, parts, weights_only=True)
     state.average.load_state_dict(rest["average"])
-    state.logs.extend(EpochLog(**log) for log in rest["logs"])
+    for log in rest["logs"]:
+        # Runs of older versions call the scores by their only kind.
+        scores = log.pop("dice", log.pop("scores", {}))
+        state.logs.append(EpochLog(**log, scores=scores))
     state.stopped.update(rest["stopped"])

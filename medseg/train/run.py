@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from medseg.datasets.case import Case
 from medseg.engines.openvino import has_bfloat16
 from medseg.errors import ConfigError, DiskError
 from medseg.io.atomic import replace_file
 from medseg.model import ModelSpec, load_model, save_model
 from medseg.predict import Predictor
+from medseg.schema import parse
+from medseg.train import cell_scores
 from medseg.train.card import write_card
 from medseg.train.config import TrainConfig, load_config
 from medseg.train.curves import clock, time_left, write_logs
@@ -82,11 +85,18 @@ def train_config(
 
 
 def check_names(config: TrainConfig, split: Split) -> None:
-    """Check that somebody drew every structure that is to be learnt.
+    """Check that somebody drew every structure, or cell, that is to be learnt.
 
     Raises:
-        ConfigError: If a name is in no training set; lists those that are.
+        ConfigError: If a name is in no training set; lists those that are. If a set
+            has no cells.
     """
+    if config.labels.kind == "instances":
+        bare = sum(case.instances is None for case in split.train)
+        if bare:
+            problem = f"is 'instances' and {bare} training cases have no cells drawn"
+            raise ConfigError("labels.kind", problem, "Use sets of cells")
+        return
     drawn = {name for case in split.train for name in case.annotated}
     unknown = [name for name in config.labels.names if name not in drawn]
     if unknown:
@@ -117,7 +127,7 @@ def claim(config: TrainConfig, output: Path, resume: bool) -> None:
             raise ConfigError(
                 "output", f"{output} holds a run", "Add --resume or choose another"
             )
-        theirs = json.loads(record.read_text("utf-8")) if record.exists() else {}
+        theirs = _recorded(record) if record.exists() else {}
         changed = sorted(k for k in mine if mine[k] != theirs.get(k))
         if changed:
             raise ConfigError(
@@ -139,12 +149,19 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
     return dict(table)
 
 
+def _recorded(path: Path) -> dict[str, Any]:
+    """Return the record of a run, with what newer versions add at its defaults."""
+    table = json.loads(path.read_text("utf-8"))
+    table["data"] = [{**entry, "folder": ""} for entry in table["data"]]
+    return _plain(parse(TrainConfig, {**table, "output": ""}, ""))
+
+
 def _line(log: EpochLog, total: int, config: TrainConfig, logs: list[EpochLog]) -> str:
     costs = [(s.epochs, s.size[0] * s.size[1]) for s in config.stage]
     line = f"epoch {log.epoch + 1}/{total}  loss {log.loss:.4f}  {log.seconds:.0f} s"
-    if log.dice:
-        parts = ", ".join(f"{n} {v:.4f}" for n, v in log.dice.items())
-        line += f"  Dice {log.mean_dice:.4f} ({parts})"
+    if log.scores:
+        parts = ", ".join(f"{n} {v:.4f}" for n, v in log.scores.items())
+        line += f"  score {log.mean_score:.4f} ({parts})"
     return f"{line}  {clock(time_left(logs, costs))} left"
 
 
@@ -162,14 +179,25 @@ def finish(
     spec = allow_bfloat16(spec, folder, split)
     save_model(folder, spec, network, dtype="float16")
     predictor = Predictor(load_model(folder))
-    scores = {}
+    scores: dict[str, Any] = {}
     for name, cases in split.held.items():
         say(f"scoring {len(cases)} cases of {name}")
-        scores[name] = score_cases(predictor, cases, config.labels.names)
-    spec = dataclasses.replace(spec, scores=score_table(scores))
+        scores[name] = score_set(predictor, cases, config)
+    spec = dataclasses.replace(spec, scores=scores)
     save_model(folder, spec, network, dtype="float16")
     write_card(load_model(folder).spec, folder)
     return folder
+
+
+def score_set(
+    predictor: Predictor, cases: Sequence[Case], config: TrainConfig
+) -> dict[str, Any]:
+    """Return what the card says of a set: scores a structure, or of the cells."""
+    if config.labels.kind == "instances":
+        total = cell_scores.add_scores(cell_scores.score_cases(predictor, cases))
+        return {config.labels.names[0]: total.to_table()}
+    found = score_cases(predictor, cases, config.labels.names)
+    return dict(score_table({"": found})[""])
 
 
 def allow_bfloat16(spec: ModelSpec, folder: Path, split: Split) -> ModelSpec:

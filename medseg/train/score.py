@@ -16,6 +16,7 @@ from medseg.labels import Label, LabelSet
 from medseg.metrics.aggregate import summarise
 from medseg.metrics.cases import UNIONS, Score, available, evaluate_pair
 from medseg.predict import Predictor
+from medseg.regions import overlaps
 from medseg.segmentation import Segmentation
 
 METRICS = ("dice", "iou", "hd95", "assd")
@@ -64,13 +65,18 @@ def score_cases(
 def label_agreement(one: Predictor, other: Predictor, cases: Sequence[Case]) -> float:
     """Return the share of labels that two predictors have in common.
 
-    A pixel counts once; with overlapping structures once for each of them.
+    A pixel counts once; with overlapping structures once for each of them. Cells
+    of the two that overlap most are the same, whatever their numbers.
     """
     same = total = 0
     for case in cases:
         image = read_film(case)
         first, second = one.predict(image).mask, other.predict(image).mask
-        same += int(np.count_nonzero(first == second))
+        if one.labels.kind == "instances":
+            table = overlaps(first, second)[2]
+            same += int(table[0, 0]) + int(table[1:, 1:].max(axis=1, initial=0).sum())
+        else:
+            same += int(np.count_nonzero(first == second))
         total += first.size
     return same / total if total else 0.0
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from medseg.instances import MAPS
 from medseg.labels import Label, LabelSet
 from medseg.model_spec import (
     Cleaning,
     Decoding,
+    Flip,
     Inference,
     ModelSpec,
     Network,
@@ -19,11 +21,14 @@ from medseg.model_spec import (
 )
 from medseg.networks import build
 from medseg.networks.vgg16_weights import load_vgg16
+from medseg.train.cell_data import STEPS
 from medseg.train.config import TrainConfig
 from medseg.train.data import Split
 from medseg.transforms import Step
 
 COLOUR = "#4c9be8"
+WINDOW = 512
+"""Images with cells go through the network in windows of this size."""
 
 
 def label_set(config: TrainConfig) -> LabelSet:
@@ -36,11 +41,10 @@ def label_set(config: TrainConfig) -> LabelSet:
 
 def network_arguments(config: TrainConfig) -> dict[str, Any]:
     """Return the network's arguments with the channels that the labels need."""
-    channels = label_set(config).output_channels
     return {
         **config.network.arguments,
         "in_channels": 1,
-        "out_channels": channels,
+        "out_channels": config.channels,
     }
 
 
@@ -59,12 +63,7 @@ def build_network(config: TrainConfig) -> nn.Module:
 
 def make_spec(config: TrainConfig, split: Split, epochs: int) -> ModelSpec:
     """Return the spec of the model that ``config`` trained for ``epochs``."""
-    size = config.stage[-1].size
-    exclusive = config.labels.kind == "exclusive"
-    steps = [
-        Cleaning("keep_largest", config.keep_largest) if config.keep_largest else None,
-        Cleaning("fill_holes", config.fill_holes) if config.fill_holes else None,
-    ]
+    cells = config.labels.kind == "instances"
     return ModelSpec(
         name=config.name,
         description=config.description,
@@ -72,16 +71,7 @@ def make_spec(config: TrainConfig, split: Split, epochs: int) -> ModelSpec:
         citation=config.citation,
         network=Network(config.network.name, network_arguments(config)),
         labels=label_set(config),
-        # What load_sample and SampleDataset do to a training film.
-        preprocessing=(
-            Step("Resize", {"spatial_size": list(size), "mode": "area"}),
-            Step("NormalizeIntensity"),
-        ),
-        inference=Inference("resize", size),
-        decoding=Decoding(
-            "argmax" if exclusive else "threshold",
-            steps=tuple(step for step in steps if step is not None),
-        ),
+        **(_cell_grid(config) if cells else _film_grid(config)),
         training=Training(
             tuple(split.counts),
             sum(split.counts.values()),
@@ -90,13 +80,68 @@ def make_spec(config: TrainConfig, split: Split, epochs: int) -> ModelSpec:
     )
 
 
+def _film_grid(config: TrainConfig) -> dict[str, Any]:
+    """Return how a film meets the network, and how labels are made."""
+    size = config.stage[-1].size
+    exclusive = config.labels.kind == "exclusive"
+    steps = [
+        Cleaning("keep_largest", config.keep_largest) if config.keep_largest else None,
+        Cleaning("fill_holes", config.fill_holes) if config.fill_holes else None,
+    ]
+    return {
+        # What load_sample and SampleDataset do to a training film.
+        "preprocessing": (
+            Step("Resize", {"spatial_size": list(size), "mode": "area"}),
+            Step("NormalizeIntensity"),
+        ),
+        "inference": Inference("resize", size),
+        "decoding": Decoding(
+            "argmax" if exclusive else "threshold",
+            steps=tuple(step for step in steps if step is not None),
+        ),
+    }
+
+
+def _cell_grid(config: TrainConfig) -> dict[str, Any]:
+    """Return how an image with cells meets the network, and how they are found."""
+    cells = config.cells
+    return {
+        "preprocessing": STEPS,
+        "inference": Inference(
+            "sliding_window",
+            (WINDOW, WINDOW),
+            batch=1,
+            diameter=cells.diameter or None,
+        ),
+        "decoding": Decoding("instances", instances=cells.rule),
+        # Crops were shown in all eight poses of a square.
+        "flips": tuple(
+            Flip(axes, transpose=turned or None)
+            for turned in (False, True)
+            for axes in ((), (0,), (1,), (0, 1))
+            if axes or turned
+        ),
+    }
+
+
 def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:
     stages = [
         f"{s.epochs} epochs at {' x '.join(map(str, s.size))}, batch {s.batch}, "
         f"learning rate {s.learning_rate:g}"
         for s in config.stage
     ]
+    cells: dict[str, Any] = {}
+    if config.labels.kind == "instances":
+        table = config.cells
+        cells["targets"] = ", ".join(MAPS[table.rule.method])
+        cells["crops"] = f"{table.crops} an image and epoch"
+        weights = f"w0 {table.border_weight:g}, sigma {table.border_sigma:g} pixels"
+        cells["border weights"] = weights if table.border_weight else "none"
+        timed = [d.set for d in config.data if d.split == "time"]
+        if timed:
+            cells["split"] = f"by time within each movie of {', '.join(timed)}"
     return {
+        **cells,
         "training cases": dict(split.counts),
         "held back": {name: len(cases) for name, cases in split.held.items()},
         "stages": "; ".join(stages),

@@ -1,1 +1,1 @@
-"""The process that holds torch and the model."""
+"""The process that holds torch and the model, and napari's side of it."""

@@ -1,0 +1,209 @@
+"""Does napari stay usable while a model runs, is cancelled, or is killed?
+
+    xvfb-run -a -s "-screen 0 1280x800x24" python benchmarks/plugin_responsiveness.py
+
+prints one line of JSON. Stalls are the gaps between calls of a timer of 5 ms in
+napari's own event loop; ``idle`` has no model running and shows what this machine
+does by itself. Meant for a machine with nothing else to do: ``load`` says whether it
+had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+PROBE_MS = 5
+IMPORT = (
+    "import sys, time; import napari; t = time.perf_counter();"
+    "import medseg.napari_plugin.widgets.segment, medseg.napari_plugin.widgets.view;"
+    "print(time.perf_counter() - t);"
+    "print(sorted({'torch', 'monai', 'openvino'} & set(sys.modules)))"
+)
+
+
+class Probe:
+    """Notes how late a timer of the event loop is."""
+
+    def __init__(self) -> None:
+        from qtpy.QtCore import Qt, QTimer
+
+        self._timer = QTimer()
+        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
+        self._timer.timeout.connect(self._tick)
+        self._last = 0.0
+        self.gaps: list[float] = []
+
+    def start(self) -> None:
+        self.gaps, self._last = [], time.perf_counter()
+        self._timer.start(PROBE_MS)
+
+    def stop(self) -> dict[str, float]:
+        self._timer.stop()
+        late = np.array(self.gaps or [0.0]) * 1000
+        return {
+            "longest_ms": round(float(late.max()), 1),
+            "p99_ms": round(float(np.percentile(late, 99)), 1),
+            "over_50_ms": int((late > 50).sum()),
+            "ticks": len(late),
+        }
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.gaps.append(now - self._last)
+        self._last = now
+
+
+def spin(done: Callable[[], bool], seconds: float) -> None:
+    """Run the event loop until ``done``."""
+    from qtpy.QtCore import QEventLoop, QTimer
+
+    loop, timer = QEventLoop(), QTimer()
+    end = time.monotonic() + seconds
+    timer.timeout.connect(
+        lambda: loop.quit() if done() or time.monotonic() > end else None
+    )
+    timer.start(2)
+    loop.exec()
+    timer.stop()
+    if not done():
+        raise TimeoutError(f"nothing after {seconds:g} s")
+
+
+def pause(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    spin(lambda: time.monotonic() > end, seconds + 5)
+
+
+def import_time() -> dict[str, Any]:
+    """Return seconds beyond napari's own import, the best of three processes."""
+    found = []
+    for _ in range(3):
+        out = subprocess.check_output([sys.executable, "-c", IMPORT], text=True)
+        seconds, heavy = out.splitlines()
+        found.append(float(seconds))
+    return {"import_s": round(min(found), 3), "heavy_modules": heavy}
+
+
+def films(count: int, size: int) -> np.ndarray:
+    from medseg.datasets.synthetic import chest_film
+
+    drawn = [chest_film(np.random.default_rng(i), size).image for i in range(3)]
+    return np.stack([drawn[i % 3] for i in range(count)])
+
+
+def stalls(widget: Any, probe: Probe) -> dict[str, Any]:
+    """Segment the whole stack and note the gaps."""
+    probe.start()
+    pause(3)
+    idle = probe.stop()
+    start = time.monotonic()
+    probe.start()
+    widget.run()
+    spin(lambda: not widget.running, 1800)
+    run = probe.stop()
+    return {"idle": idle, "run": run, "run_s": round(time.monotonic() - start, 2)}
+
+
+def cancels(widget: Any, repeats: int) -> dict[str, Any]:
+    """Cancel in mid-run: until the widget is free, and until the worker is."""
+    client = widget._client
+    free, worker = [], []
+    for _ in range(repeats):
+        widget.run()
+        spin(lambda: "Running" in widget.form.message.text(), 900)
+        pause(0.3)
+        start = time.perf_counter()
+        widget.cancel()
+        spin(lambda: not widget.running, 60)
+        free.append(time.perf_counter() - start)
+        spin(lambda: client.idle, 900)
+        worker.append(time.perf_counter() - start)
+    return {
+        "cancel_ms": spread(free),
+        "worker_free_ms": spread(worker),
+        "cancels": repeats,
+    }
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    found = np.array(seconds) * 1000
+    p95 = float(np.percentile(found, 95))
+    return {"median": round(float(np.median(found)), 1), "p95": round(p95, 1)}
+
+
+def crash(widget: Any, viewer: Any) -> dict[str, Any]:
+    """Kill the worker in mid-run; then run again."""
+    masks = [x for x in viewer.layers if "lung" in x.name]
+    before = [int(x.data.sum()) for x in masks]
+    widget.run()
+    spin(lambda: "Running" in widget.form.message.text(), 900)
+    start = time.perf_counter()
+    os.kill(widget._client.pid, signal.SIGKILL)
+    spin(lambda: not widget.running, 60)
+    noticed = time.perf_counter() - start
+    message = widget.form.message.text()
+    kept = before == [int(x.data.sum()) for x in masks]
+    widget.form.scope.setCurrentIndex(0)
+    widget.run()
+    spin(lambda: not widget.running, 1800)
+    return {
+        "noticed_ms": round(noticed * 1000, 1),
+        "message": message,
+        "masks_kept": kept,
+        "next_run": widget.form.message.text(),
+        "back_after_s": round(time.perf_counter() - start, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--films", type=int, default=12)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--model", default="chest-xray")
+    parser.add_argument("--cancels", type=int, default=10)
+    arguments = parser.parse_args()
+    result: dict[str, Any] = {"load": round(os.getloadavg()[0], 1)}
+    result |= {"films": arguments.films, "size": arguments.size}
+    result |= import_time()
+
+    import napari
+
+    from medseg.napari_plugin.unsaved import keeper_of
+    from medseg.napari_plugin.widgets.segment import SegmentWidget
+
+    viewer = napari.Viewer()
+    viewer.add_image(films(arguments.films, arguments.size), name="films")
+    widget = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Segment")
+    names = [model.name for model in widget._models]
+    widget.form.model.setCurrentIndex(names.index(arguments.model))
+    start = time.monotonic()
+    spin(lambda: widget._client.devices is not None, 1800)
+    result["worker_ready_s"] = round(time.monotonic() - start, 1)
+    # One slice first: what is measured is a warm model.
+    widget.run()
+    spin(lambda: not widget.running, 1800)
+    widget.form.scope.setCurrentIndex(2)
+    result |= stalls(widget, Probe())
+    result |= cancels(widget, arguments.cancels)
+    result["crash"] = crash(widget, viewer)
+    result["torch_in_napari"] = "torch" in sys.modules
+    result["load_end"] = round(os.getloadavg()[0], 1)
+    print(json.dumps(result), flush=True)
+    keeper_of(viewer).stop(keep=False)  # nobody is there to be asked about the masks
+    viewer.close()
+    widget._client.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Measure the cells of a tracking result: tables, and curves over time."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medseg.batch.track_extras import FILLED_NAME, Result, save_figure, write_text
+from medseg.errors import ConfigError, FileError
+from medseg.io.ctc import open_masks, read_track_table, validate_result
+from medseg.io.movie import open_movie
+from medseg.lineage import TrackGraph
+from medseg.measure.curves import draw_curves, draw_lineage
+from medseg.measure.table import to_csv
+from medseg.measure.tracks import COUNT_COLUMNS, MOVIE_COLUMNS, TRACK_COLUMNS, Scale
+from medseg.regions import regions
+
+TABLE_NAME = "res_track.txt"
+
+
+@dataclass(frozen=True)
+class MeasuredMovie:
+    """How many rows the tables have, and where they are."""
+
+    cells: int
+    tracks: int
+    frames: int
+    files: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cells} cells in {self.frames} frames, {self.tracks} tracks: "
+            + ", ".join(path.name for path in self.files)
+        )
+
+
+def is_result(path: Path) -> bool:
+    """Return whether a path is a tracking result of the challenge's layout."""
+    return path.is_dir() and (path / TABLE_NAME).is_file()
+
+
+def measure_result(
+    folder: Path,
+    out: Path,
+    *,
+    images: Path | None = None,
+    scale: Scale | None = None,
+    curves: bool = True,
+) -> MeasuredMovie:
+    """Measure a result folder.
+
+    Args:
+        folder: ``maskNNN.tif`` and ``res_track.txt``.
+        out: The table of cells, ``TABLE.csv``; beside it go ``TABLE_tracks.csv``,
+            ``TABLE_counts.csv``, ``TABLE_curves.png`` and ``TABLE_lineage.png``.
+        images: The movie, for intensities.
+        scale: Micrometres and seconds; by default the movie's spacing.
+        curves: Whether the pictures are drawn.
+
+    Raises:
+        ConfigError: If ``out`` is no ``.csv`` file, or the spacing does not fit.
+        FileError: If the result is not valid, or does not belong to the movie.
+        DiskError: If a table cannot be written.
+    """
+    if out.suffix.lower() != ".csv":
+        raise ConfigError(out, "is no .csv file", "End the table's name in .csv")
+    movie = open_movie(images) if images is not None else None
+    validate_result(folder, movie)
+    scale = scale or Scale()
+    if scale.spacing is None and movie is not None and movie.geometry.unit == "mm":
+        spacing = tuple(1000 * s for s in movie.geometry.spacing)
+        scale = Scale(spacing, scale.frame_interval)
+    graph = read_graph(folder)
+    result = Result(folder, graph, read_filled(folder), scale, movie)
+    cells, tracks, counts = result.rows()
+    names = ["", "_tracks", "_counts"]
+    files = [out.with_name(f"{out.stem}{name}.csv") for name in names]
+    columns = (MOVIE_COLUMNS, TRACK_COLUMNS, COUNT_COLUMNS)
+    for path, rows, head in zip(files, (cells, tracks, counts), columns, strict=True):
+        write_text(path, to_csv(rows, head))
+    if curves:
+        figures = {"curves": draw_curves(counts, cells), "lineage": draw_lineage(graph)}
+        for name, figure in figures.items():
+            files.append(out.with_name(f"{out.stem}_{name}.png"))
+            save_figure(figure, files[-1])
+    return MeasuredMovie(len(cells), len(tracks), len(counts), tuple(files))
+
+
+def read_graph(folder: Path, table: str = TABLE_NAME) -> TrackGraph:
+    """Return the lineage of a result; its labels are the values in the masks.
+
+    Raises:
+        FileError: If a file cannot be read.
+        ConfigError: If table and masks disagree.
+    """
+    rows = read_track_table(folder / table)
+    masks = open_masks(folder, "result")
+    frames, labels, places = [], [], []
+    for i, number in enumerate(masks.frames):
+        found = regions(masks.read(i))
+        frames.append(np.full(len(found), number))
+        labels.append(found.labels)
+        places.append(found.centroids)
+    return TrackGraph.from_rows(
+        rows, np.concatenate(frames), np.concatenate(labels), np.concatenate(places)
+    )
+
+
+def read_filled(folder: Path) -> frozenset[tuple[int, int]]:
+    """Return frame and cell of the masks that were made up to close gaps.
+
+    Raises:
+        FileError: If the list is broken; names the line.
+    """
+    path = folder / FILLED_NAME
+    if not path.is_file():
+        return frozenset()
+    found = set()
+    with path.open(newline="", encoding="utf-8") as file:
+        for line, row in enumerate(csv.DictReader(file), 2):
+            try:
+                found.add((int(row["frame"]), int(row["cell"])))
+            except (KeyError, TypeError, ValueError) as error:
+                raise FileError(
+                    path, f"line {line} is no frame and cell", "Remove the file"
+                ) from error
+    return frozenset(found)

@@ -1,0 +1,164 @@
+"""What lies beside the masks of a tracked movie on request: tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from numpy.typing import NDArray
+
+from medseg.batch.tables import write_csv
+from medseg.errors import FileError
+from medseg.image import Image
+from medseg.io.atomic import replace_file
+from medseg.io.ctc import open_masks
+from medseg.labels import Label, LabelSet
+from medseg.lineage import TrackGraph
+from medseg.measure.curves import draw_curves, draw_lineage
+from medseg.measure.table import to_csv
+from medseg.measure.tracks import (
+    COUNT_COLUMNS,
+    MOVIE_COLUMNS,
+    TRACK_COLUMNS,
+    Row,
+    Scale,
+    count_cells,
+    measure_movie,
+    measure_tracks,
+)
+from medseg.overlay import encode, overlay
+from medseg.segmentation import Segmentation
+from medseg.track import write_geff
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FILLED_NAME = "filled.csv"
+CELLS = LabelSet((Label(1, "cell", "#4c9be8"),), "instances")
+
+
+class Extras(Protocol):
+    """Which of them are wanted."""
+
+    tables: bool
+    pictures: bool
+    geff: bool
+    report: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A tracking result on disk with its lineage.
+
+    Args:
+        folder: Of the masks.
+        graph: Labels are the values in the masks.
+        filled: Frame and label of the masks that were made up to close gaps.
+        scale: Micrometres and seconds.
+        movie: The images; None where there are none.
+    """
+
+    folder: Path
+    graph: TrackGraph
+    filled: frozenset[tuple[int, int]]
+    scale: Scale
+    movie: Any = None
+
+    @classmethod
+    def of(
+        cls,
+        folder: Path,
+        movie: Any,
+        graph: TrackGraph,
+        filled: set[tuple[int, int]],
+        scale: Scale,
+    ) -> Result:
+        """Return the result of a lineage whose labels are those before relabelling."""
+        ids = graph.track_ids()
+        numbered = TrackGraph(graph.frame, ids, graph.centroid, graph.edges)
+        nodes = zip(
+            graph.frame.tolist(), graph.label.tolist(), ids.tolist(), strict=True
+        )
+        made_up = frozenset((t, i) for t, label, i in nodes if (t, label) in filled)
+        return cls(folder, numbered, made_up, scale, movie)
+
+    def frames(self) -> Iterator[tuple[int, NDArray[Any], Image | None]]:
+        """Yield frame number, mask and image of every frame."""
+        masks = open_masks(self.folder, "result")
+        at = {t: i for i, t in enumerate(self.movie.frames)} if self.movie else {}
+        for i, number in enumerate(masks.frames):
+            if at and number not in at:
+                raise FileError(
+                    self.folder,
+                    f"has a mask of frame {number}, the movie has none",
+                    "Give the movie that the masks were made of",
+                )
+            image = self.movie.read(at[number]) if at else None
+            yield number, masks.read(i), image
+
+    def rows(self) -> tuple[list[Row], list[Row], list[Row]]:
+        """Return the rows of cells, tracks and counts."""
+        numbers: list[int] = []
+
+        def counted() -> Iterator[tuple[int, NDArray[Any], Image | None]]:
+            for frame in self.frames():
+                numbers.append(frame[0])
+                yield frame
+
+        cells = measure_movie(counted(), self.graph, self.scale, self.filled)
+        tracks = measure_tracks(self.graph, self.scale, max(numbers, default=0))
+        return cells, tracks, count_cells(self.graph, numbers, self.scale)
+
+
+def write_extras(result: Result, wanted: Extras) -> None:
+    """Write what is wanted into the result's folder.
+
+    Raises:
+        ConfigError: If GEFF is wanted and the package is missing.
+        DiskError: If the disk is full or not writable.
+    """
+    folder, graph, scale = result.folder, result.graph, result.scale
+    if result.filled:
+        write_csv(folder / FILLED_NAME, ("frame", "cell"), sorted(result.filled))
+    if wanted.geff:
+        spacing = scale.spacing
+        unit = "micrometer" if spacing else None
+        interval = scale.frame_interval
+        path = folder / "tracks.geff"
+        write_geff(graph, path, spacing=spacing, unit=unit, frame_interval=interval)
+    if wanted.tables or wanted.pictures:
+        cells, tracks, counts = result.rows()
+        if wanted.tables:
+            write_text(folder / "cells.csv", to_csv(cells, MOVIE_COLUMNS))
+            write_text(folder / "tracks.csv", to_csv(tracks, TRACK_COLUMNS))
+            write_text(folder / "counts.csv", to_csv(counts, COUNT_COLUMNS))
+        if wanted.pictures:
+            save_figure(draw_curves(counts, cells), folder / "curves.png")
+            save_figure(draw_lineage(graph), folder / "lineage.png")
+    if wanted.report:
+        _draw_frames(result)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text atomically."""
+    with replace_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, without the version of what drew it."""
+    with replace_file(path) as part:
+        figure.savefig(part, format="png", dpi=120, metadata={"Software": None})
+
+
+def _draw_frames(result: Result) -> None:
+    """Draw the outlines of every frame; a track keeps its colour."""
+    for number, mask, image in result.frames():
+        if image is None:
+            return
+        seg = Segmentation(mask, CELLS, image.geometry)
+        picture = overlay(image, seg, width=1, legend=False)
+        with replace_file(result.folder / "report" / f"t{number:03d}.png") as part:
+            part.write_bytes(encode(picture))

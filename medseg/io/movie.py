@@ -1,0 +1,230 @@
+"""Movies: a folder of numbered frames, or one TIFF of a frame a page, read lazily."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.errors import ConfigError, FileError, ImageWarning, printable
+from medseg.image import Image
+from medseg.io.limits import Limits
+from medseg.io.numbered import by_number, names_in
+from medseg.io.read import opened, opened_page
+from medseg.io.sniff import SUFFIXES, is_image_name, suffix_of
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from medseg.geometry import Geometry
+    from medseg.io.source import Opened
+
+_NUMBERED = re.compile(r"(?P<stem>.*?)(?P<digits>\d{1,9})")
+# What the Cell Tracking Challenge calls a frame: chosen where other names lie about.
+_CHALLENGE = ("t", "tiff")
+
+
+@dataclass(frozen=True)
+class Movie:
+    """A movie on disk; one frame is in memory at a time.
+
+    Iterating gives ``(frame number, Image)`` in order of time.
+
+    Args:
+        path: The folder, or the TIFF.
+        frames: Frame numbers, ascending and without a gap.
+        shape: Of one frame ``([Z,] Y, X)``.
+        channels: Of every frame.
+        dtype: Of the pixels.
+        geometry: Of the first frame.
+        files: The file of each frame; empty where the frames are pages of ``path``.
+        limits: What a file may declare.
+    """
+
+    path: Path
+    frames: tuple[int, ...]
+    shape: tuple[int, ...]
+    channels: int
+    dtype: np.dtype[Any]
+    geometry: Geometry
+    files: tuple[Path, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __iter__(self) -> Iterator[tuple[int, Image]]:
+        for index, frame in enumerate(self.frames):
+            yield frame, self.read(index)
+
+    def read(self, index: int) -> Image:
+        """Return one frame, ``(C, [Z,] Y, X)``; its number is ``meta["frame"]``.
+
+        Args:
+            index: Position in ``frames``, from 0 (not the frame number).
+
+        Raises:
+            ConfigError: If there is no such frame.
+            FileError: If it cannot be read, or has changed since.
+        """
+        if not 0 <= index < len(self):
+            raise ConfigError("frame", f"index {index}, the movie has {len(self)}")
+        path = self.files[index] if self.files else self.path
+        reading = (
+            opened(path, self.limits)
+            if self.files
+            else opened_page(path, index, self.limits)
+        )
+        with reading as file:
+            _check_alike(path, file, self)
+            pixels, _ = file.load(False)
+        meta = {
+            "format": file.format,
+            "modality": "",
+            "photometric": "",
+            "bits": pixels.dtype.itemsize * 8,
+            **file.meta,
+            "source": path.name,
+            "frame": self.frames[index],
+        }
+        return Image(pixels, self.geometry, meta)
+
+
+def open_movie(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Movie:
+    """Open a movie without reading its pixels; every header is checked.
+
+    A folder holds one image file a frame, in any format of `read_image`, whose names
+    differ in the number at their end (``t000.tif``; see `by_number` for the digits).
+    Where it holds several such rows of names, the one named ``t000.tif`` is the
+    movie. A TIFF holds a frame a page, numbered from 0.
+
+    Args:
+        path: The folder or the TIFF.
+        limits: What a file may declare.
+
+    Raises:
+        FileError: If there is no frame, a number is missing, there twice or of
+            another width, or frames differ in shape, channels or pixel type.
+    """
+    path, limits = Path(path), limits or Limits()
+    if path.is_file():
+        return _open_pages(path, limits)
+    files = _frame_files(path)
+    numbers, paths = tuple(files), tuple(files.values())
+    movie: Movie | None = None
+    notes: tuple[str, ...] = ()
+    for file_path in paths:
+        with opened(file_path, limits, header_only=True) as file:
+            if movie is None:
+                movie, notes = _movie(path, file, limits, numbers, paths), file.notes
+            _check_alike(file_path, file, movie)
+    assert movie is not None, "by_number gave no file"
+    for note in notes:
+        warnings.warn(f"{printable(paths[0])}: {note}", ImageWarning, stacklevel=2)
+    return movie
+
+
+def _open_pages(path: Path, limits: Limits) -> Movie:
+    if SUFFIXES.get(suffix_of(path.name)) != "tiff":
+        raise FileError(
+            path,
+            "one file, and no TIFF of many pages",
+            "A movie is a folder of numbered frames, or a TIFF with a frame a page",
+        )
+    with opened_page(path, 0, limits, header_only=True) as file:
+        numbers = tuple(range(file.meta["pages"]))
+        return _movie(path, file, limits, numbers, ())
+
+
+def _movie(
+    path: Path,
+    file: Opened,
+    limits: Limits,
+    numbers: tuple[int, ...],
+    files: tuple[Path, ...],
+) -> Movie:
+    return Movie(
+        path,
+        numbers,
+        tuple(file.shape[1:]),
+        file.shape[0],
+        file.dtype,
+        file.geometry,
+        files,
+        limits,
+    )
+
+
+def _check_alike(path: Path, file: Opened, movie: Movie) -> None:
+    """Refuse a frame that is not like the first."""
+    for name, here, there in (
+        ("size", tuple(file.shape[1:]), movie.shape),
+        ("number of channels", file.shape[0], movie.channels),
+        ("pixel type", file.dtype, movie.dtype),
+    ):
+        if here != there:
+            first = movie.files[0].name if movie.files else "page 1"
+            raise FileError(
+                path,
+                f"frames of different {name}: {first} has {_text(there)}, "
+                f"{path.name} {_text(here)}",
+                "A movie needs frames of one kind",
+            )
+
+
+def _text(value: object) -> str:
+    return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _frame_files(folder: Path) -> dict[int, Path]:
+    """Return the frames of ``folder`` by number."""
+    rows: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    others = []
+    for name in filter(is_image_name, names_in(folder)):
+        suffix = suffix_of(name)
+        match = _NUMBERED.fullmatch(name[: -len(suffix)])
+        if match is None:
+            others.append(name)
+        else:
+            key = (match["stem"].lower(), SUFFIXES[suffix])
+            rows[key].append((match["digits"], name))
+    row = _choose(folder, rows, others)
+    files = by_number(folder, rows[row])
+    left = [*others, *(n for k, pairs in rows.items() if k != row for _, n in pairs)]
+    if left:
+        warnings.warn(
+            f"{printable(folder)}: {len(left)} images are no frames of the movie and "
+            f"not read ({', '.join(sorted(left)[:3])})",
+            ImageWarning,
+            stacklevel=3,
+        )
+    return files
+
+
+def _choose(
+    folder: Path, rows: dict[tuple[str, str], list[tuple[str, str]]], others: list[str]
+) -> tuple[str, str]:
+    if len(rows) == 1:
+        return next(iter(rows))
+    if _CHALLENGE in rows:
+        return _CHALLENGE
+    if rows:
+        some = ", ".join(pairs[0][1] for pairs in list(rows.values())[:3])
+        raise FileError(
+            folder,
+            f"holds {len(rows)} rows of numbered images (such as {some}), which may "
+            "be several movies",
+            "Put each movie into a folder of its own",
+        )
+    inside = sorted(p.name for p in folder.iterdir() if p.is_dir())[:5]
+    count = f"{len(others)} images, none with a frame number" if others else "0 images"
+    remedy = f"Give one of its folders: {', '.join(inside)}" if inside else (
+        "Name the frames t000.tif, t001.tif and so on"
+    )  # fmt: skip
+    raise FileError(folder, f"no frame of a movie: {count}", remedy)

@@ -1,0 +1,246 @@
+"""Save masks, images and tracking results from napari, geometry included.
+
+Every file is read back before it counts (`medseg.io`), and only what was written is
+returned. Where it went is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import FileError
+from medseg.napari_plugin.layers import (
+    KEY,
+    LayerData,
+    facts_of,
+    geometry_of,
+    segmentation_from_layers,
+)
+from medseg.napari_plugin.placement import transform_of
+
+if TYPE_CHECKING:
+    from medseg.lineage import TrackRow
+
+_NO_CELLS = np.zeros((0, 2), np.int64)
+
+
+def write_mask(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write one labels layer in the format of the suffix.
+
+    Raises:
+        FileError: If the format cannot hold it, or reading back differs.
+        ConfigError: If the layer is no mask.
+        DiskError: If the disk is full or not writable.
+    """
+    return write_structures(path, [(data, meta, "labels")])
+
+
+def write_structures(path: str, layers: Sequence[LayerData]) -> list[str]:
+    """Write labels layers into one mask; a PNG becomes a folder of one a structure.
+
+    Raises:
+        FileError: If the format cannot hold it, or reading back differs.
+        ConfigError: If the layers do not lie on one grid.
+        DiskError: If the disk is full or not writable.
+    """
+    written = save_mask(Path(path), layers)
+    show_written(written, layers)
+    return [str(p) for p in written]
+
+
+def save_mask(path: Path, layers: Sequence[LayerData]) -> tuple[Path, ...]:
+    """Write labels layers (layer data) into one verified mask; return the files.
+
+    A layer made in napari has the geometry of the image of ours on the same grid.
+    """
+    from medseg.io import write_segmentation
+
+    known = [_with_geometry(layer) for layer in layers]
+    seg = segmentation_from_layers(known)
+    split = seg.labels.kind == "overlapping" and path.suffix.lower() == ".png"
+    source = next((s for x in known if (s := facts_of(x).get("source"))), None)
+    return write_segmentation(seg, path, split_labels=split, source=source)
+
+
+def _with_geometry(layer: LayerData) -> LayerData:
+    """Return a layer of napari's own with the facts of the image that it lies on.
+
+    napari gives a new labels layer the place of its image and not its metadata, and
+    in the place a tilt and the order of the patient axes are not to be seen.
+    """
+    data, meta, kind = layer
+    if facts_of(layer):
+        return layer
+    from napari import current_viewer
+
+    viewer = current_viewer()
+    for other in viewer.layers if viewer is not None else ():
+        facts = facts_of(other)
+        if not facts or not _same_grid((data, meta), other.as_layer_data_tuple()):
+            continue
+        lent = {k: facts.get(k) for k in ("geometry", "source", "frames")}
+        return (data, {**meta, "metadata": {KEY: lent}}, kind)
+    return layer
+
+
+def _same_grid(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    ndim = one[0].ndim
+    if not hasattr(other[0], "ndim") or other[0].shape[:ndim] != one[0].shape:
+        return False
+    if other[0].ndim != ndim + bool(other[1].get("rgb")):
+        return False
+    return np.allclose(transform_of(one[1], ndim), transform_of(other[1], ndim))
+
+
+def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write an image layer, pixels and geometry exact.
+
+    Raises:
+        FileError: If the format cannot hold it, or reading back differs.
+        DiskError: If the disk is full or not writable.
+    """
+    from medseg.image import Image
+    from medseg.io import write_image as write
+
+    layer: LayerData = (data, meta, "image")
+    if facts_of(layer).get("frames") is not None:
+        raise FileError(
+            path, "a movie is not written as one image", "Its frames are files already"
+        )
+    pixels = np.asarray(data)
+    pixels = np.moveaxis(pixels, -1, 0) if meta.get("rgb") else pixels[None]
+    written = write(Image(pixels, geometry_of(layer)), path)
+    show_written([written], [layer])
+    return [str(written)]
+
+
+def write_result(path: str, layers: Sequence[LayerData]) -> list[str]:
+    """Write the masks of a movie, and its tracks, as a Cell Tracking Challenge folder.
+
+    Args:
+        path: The folder, such as ``01_RES``.
+        layers: One labels layer ``(T, [Z,] Y, X)`` whose values are track numbers (or
+            tracks that tell the label of each cell), and its tracks if there are.
+
+    Raises:
+        FileError: If the path is no folder, the layer no movie, or masks and tracks
+            disagree.
+        DiskError: If the disk is full or not writable.
+    """
+    written = save_result(Path(path), layers)
+    show_written([written], layers)
+    return [str(written)]
+
+
+def save_result(folder: Path, layers: Sequence[LayerData]) -> Path:
+    """Write a movie's masks and tracks into ``folder``, checked; return it."""
+    from medseg.io.ctc_write import ResultWriter
+
+    labels = next(x for x in layers if x[2] == "labels")
+    tracks = next((x for x in layers if x[2] == "tracks"), None)
+    data, meta, _ = _with_geometry(labels)
+    frames = facts_of((data, meta)).get("frames")
+    if folder.suffix or folder.is_file():
+        raise FileError(
+            folder, "a tracking result is a folder", "Give a name such as 01_RES"
+        )
+    if frames is None:
+        if data.ndim < 3:
+            raise FileError(folder, f"a mask of {data.shape} is no movie", "Save .tif")
+        frames = range(len(data))
+    start = frames[0]
+    numbers = range(start, start + len(data))
+    numbered = relabelling(tracks) if tracks is not None else {}
+    digits = 3 if numbers[-1] < 1000 else 4
+    rows = rows_of_tracks(tracks) if tracks else rows_of_masks(data, numbers)
+    with ResultWriter(folder, data.shape[1:], digits) as result:
+        for frame, mask in zip(numbers, data, strict=True):
+            pairs = numbered.get(frame, _NO_CELLS) if numbered else None
+            result.write(frame, relabelled(folder, frame, np.asarray(mask), pairs))
+        return result.finish(numbers, rows)
+
+
+def rows_of_tracks(tracks: LayerData) -> list[TrackRow]:
+    """Return the track table of a tracks layer."""
+    from medseg.lineage import TrackRow
+
+    table = np.asarray(tracks[0])
+    ids = table[:, 0].astype(int)
+    graph: Mapping[int, Any] = tracks[1].get("graph") or {}
+    rows = []
+    for number in np.unique(ids).tolist():
+        frames = table[ids == number, 1]
+        parents = np.atleast_1d(graph.get(number, 0)).tolist()
+        begin, end = int(frames.min()), int(frames.max())
+        rows.append(TrackRow(number, begin, end, int(parents[0]) if parents else 0))
+    return rows
+
+
+def rows_of_masks(data: Any, frames: Sequence[int]) -> list[TrackRow]:
+    """Return the track table of masks alone: equal values are one cell."""
+    from medseg.lineage import TrackRow
+
+    seen: dict[int, tuple[int, int]] = {}
+    for frame, mask in zip(frames, data, strict=True):
+        for label in np.unique(np.asarray(mask)).tolist():
+            if label:
+                seen[label] = (seen.get(label, (frame, frame))[0], frame)
+    return [TrackRow(label, *ends) for label, ends in sorted(seen.items())]
+
+
+def relabelling(tracks: LayerData) -> dict[int, NDArray[np.int64]]:
+    """Return ``(N, 2)`` label and track of the cells of each frame.
+
+    Empty where the tracks do not tell labels: the masks have track numbers then.
+    """
+    found = tracks[1].get("features")
+    if found is None:
+        found = tracks[1].get("properties")
+    if found is None or "label" not in found:
+        return {}
+    table = np.asarray(tracks[0])
+    pairs = np.stack([np.asarray(found["label"]), table[:, 0]], axis=1).astype(np.int64)
+    frames = table[:, 1].astype(int)
+    return {int(f): pairs[frames == f] for f in np.unique(frames)}
+
+
+def relabelled(
+    path: Path, frame: int, mask: NDArray[Any], pairs: NDArray[np.int64] | None
+) -> NDArray[Any]:
+    """Return ``mask`` with track numbers in place of labels, ``(N, 2)`` pairs of them.
+
+    Raises:
+        FileError: If a cell of the mask has no track.
+    """
+    if pairs is None:
+        return mask
+    top = max(mask.max(initial=0), pairs[:, 0].max(initial=0))
+    new = np.zeros(int(top) + 1, np.int64)
+    new[pairs[:, 0]] = pairs[:, 1]
+    lost = [v for v in np.unique(mask).tolist() if v and not new[v]]
+    if lost:
+        raise FileError(
+            path,
+            f"{len(lost)} cells of frame {frame} have no track ({str(lost[:5])[1:-1]})",
+            "Track again, or erase them",
+        )
+    return new[mask]
+
+
+def show_written(paths: Sequence[Path], layers: Sequence[LayerData]) -> None:
+    """Tell the user where a result lies, and the autosave that it is safe."""
+    from napari.utils.notifications import show_info
+
+    from medseg.napari_plugin.unsaved import mark_saved
+
+    for data, _, kind in layers:
+        if kind == "labels" and paths:
+            mark_saved(data, paths[0])
+    if paths:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        show_info(f"Saved and checked: {Path(paths[0]).resolve()}{more}")

@@ -1,0 +1,45 @@
+"""Open a napari window with the plugin and some files: ``python -m ... PATH...``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from medseg.errors import MedsegError
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+WIDGET = "Segment"
+
+
+def open_paths(viewer: Viewer, paths: Sequence[str]) -> list[str]:
+    """Open each path by the plugin; return one line for each that was refused."""
+    problems = []
+    for path in paths:
+        try:
+            viewer.open(path, plugin="medseg")
+        except MedsegError as error:
+            problems.append(str(error))
+        except ValueError:  # npe2: no reader of ours takes it
+            problems.append(f"{path}: neither an image nor a folder that medseg reads.")
+    return problems
+
+
+def main(paths: Sequence[str]) -> None:
+    """Show a window with the segment widget and ``paths``; return when it closes."""
+    import napari
+    from napari.utils.notifications import show_error
+
+    viewer = napari.Viewer(title="medseg")
+    problems = open_paths(viewer, paths)
+    viewer.window.add_plugin_dock_widget("medseg", WIDGET)
+    for line in problems:
+        print(line, file=sys.stderr)
+        show_error(line)
+    napari.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,348 @@
+"""Images and masks as napari layers, and back.
+
+What napari has no room for travels in ``layer.metadata["medseg"]``, a dictionary:
+
+==============  ====================================================================
+``geometry``    :class:`~medseg.geometry.Geometry` of the spatial axes
+``labels``      :class:`~medseg.labels.LabelSet` of the whole mask; None for an image
+``structure``   which of overlapping labels the layer holds, else None
+``group``       the same text for all layers of one mask
+``source``      path of the image that was segmented (of an image: its own), or None
+``path``        path of the file that the layer came from, or None
+``provenance``  as in :class:`~medseg.segmentation.Segmentation`
+``meta``        as in :class:`~medseg.image.Image`
+``frames``      frame numbers of a movie ``(T, [Z,] Y, X)``, else None
+==============  ====================================================================
+
+Masks with exclusive labels and instances are one layer of label values. Overlapping
+structures are a layer each, of 0 and 1.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import ConfigError
+from medseg.geometry import Geometry
+from medseg.image import Image
+from medseg.labels import Label, LabelSet
+from medseg.napari_plugin.placement import (
+    geometry_of_transform,
+    nearest_axes,
+    placement,
+    transform_of,
+)
+from medseg.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+KEY = "medseg"
+GREY = "#808080"
+
+LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
+"""What napari takes from readers and gives to writers: data, keywords, kind."""
+
+
+def facts(
+    geometry: Geometry,
+    *,
+    labels: LabelSet | None = None,
+    structure: str | None = None,
+    group: str | None = None,
+    source: str | Path | None = None,
+    path: str | Path | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    meta: Mapping[str, Any] | None = None,
+    frames: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Return ``layer.metadata`` of a layer of ours; see the table above."""
+    return {
+        KEY: {
+            "geometry": geometry,
+            "labels": labels,
+            "structure": structure,
+            "group": group,
+            "source": None if source is None else str(source),
+            "path": None if path is None else str(path),
+            "provenance": dict(provenance or {}),
+            "meta": dict(meta or {}),
+            "frames": None if frames is None else tuple(frames),
+        }
+    }
+
+
+def facts_of(layer: Layer | Sequence[Any]) -> dict[str, Any]:
+    """Return ``metadata["medseg"]`` of a layer or layer data; ``{}`` of others."""
+    meta = layer[1] if isinstance(layer, tuple | list) else {"metadata": layer.metadata}
+    found = (meta.get("metadata") or {}).get(KEY)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def colours(labels: LabelSet, *, structure: str | None = None) -> dict[int | None, str]:
+    """Return the colour of each value of a labels layer, for ``Labels(colormap=)``.
+
+    Args:
+        labels: Exclusive labels, or overlapping ones with a structure.
+        structure: Whose layer of 0 and 1 it is.
+    """
+    if structure is not None:
+        colour = labels.labels[labels.index(structure)].colour
+        return {None: colour, 0: "transparent", 1: colour}
+    known = {x.value: x.colour for x in labels}
+    return {None: GREY, 0: "transparent", **known}
+
+
+def image_layers(
+    image: Image, name: str, *, source: str | Path | None = None
+) -> list[LayerData]:
+    """Return the layers of an image: one, or one a channel unless they are colours.
+
+    Args:
+        image: ``(C, [Z,] Y, X)``; colour images become ``([Z,] Y, X, 3)``.
+        name: Of the layer.
+        source: The file or folder.
+    """
+    common = {
+        **placement(image.geometry, image.spatial_shape),
+        "metadata": facts(image.geometry, source=source, path=source, meta=image.meta),
+    }
+    if is_colour(image):
+        pixels = np.moveaxis(image.pixels, 0, -1)
+        return [(pixels, {**common, "name": name, "rgb": True}, "image")]
+    names = [name]
+    if len(image.pixels) > 1:
+        names = [f"{name} channel {i}" for i in range(len(image.pixels))]
+    return [
+        (plane, {**common, "name": title, "rgb": False}, "image")
+        for plane, title in zip(image.pixels, names, strict=True)
+    ]
+
+
+def is_colour(image: Image) -> bool:
+    """Return whether the channels are red, green and blue."""
+    colour = str(image.meta.get("photometric", "")) in ("RGB", "YCbCr", "palette")
+    return colour and len(image.pixels) == 3
+
+
+def segmentation_layers(
+    seg: Segmentation,
+    name: str,
+    *,
+    source: str | Path | None = None,
+    path: str | Path | None = None,
+) -> list[LayerData]:
+    """Return the labels layers of a mask, named and coloured by its label set.
+
+    The layers hold copies: what is painted does not change ``seg``.
+
+    Args:
+        seg: The mask.
+        name: Of the mask; overlapping structures put theirs in front.
+        source: The image that was segmented.
+        path: The file of the mask, if there is one.
+    """
+    group = uuid.uuid4().hex
+    where = placement(seg.geometry, seg.spatial_shape)
+    common = {
+        "labels": seg.labels,
+        "group": group,
+        "source": source,
+        "path": path,
+        "provenance": seg.provenance,
+    }
+    if seg.labels.kind != "overlapping":
+        keywords = {**where, "name": name, "metadata": facts(seg.geometry, **common)}
+        if seg.labels.kind == "exclusive":
+            keywords["colormap"] = colours(seg.labels)
+        return [(_paintable(seg.mask), keywords, "labels")]
+    return [
+        (
+            (channel > 0).astype(np.uint8),
+            {
+                **where,
+                "name": structure_layer_name(label.name, name),
+                "metadata": facts(seg.geometry, structure=label.name, **common),
+                "colormap": colours(seg.labels, structure=label.name),
+            },
+            "labels",
+        )
+        for channel, label in zip(seg.mask, seg.labels, strict=True)
+    ]
+
+
+def structure_layer_name(structure: str, name: str) -> str:
+    """Return the name of one structure's layer; its own part is not cut off."""
+    return f"{structure} ({name})" if name else structure
+
+
+def _paintable(mask: NDArray[Any]) -> NDArray[Any]:
+    return mask.astype(np.uint8) if mask.dtype == bool else mask.copy()
+
+
+def geometry_of(layer: Layer | Sequence[Any]) -> Geometry:
+    """Return where a layer's spatial axes lie.
+
+    The exact geometry that came with the layer counts as long as its scale, position
+    and units are still those that it was shown with; else what napari has now.
+
+    Args:
+        layer: A napari layer, or layer data.
+
+    Raises:
+        ConfigError: If the layer is sheared, or has not 2 or 3 spatial axes.
+    """
+    data, meta = parts(layer)
+    known = facts_of(layer)
+    ndim = data.ndim - bool(meta.get("rgb"))
+    frames = known.get("frames")
+    spatial = ndim - (frames is not None)
+    if spatial not in (2, 3):
+        raise ConfigError(
+            str(meta.get("name", "layer")),
+            f"has {spatial} spatial axes",
+            "medseg works on planes and volumes",
+        )
+    matrix = transform_of(meta, ndim)
+    stored = known.get("geometry")
+    if stored is None or stored.ndim != spatial:
+        return geometry_of_transform(matrix, meta.get("units"), spatial)
+    shape = data.shape[ndim - spatial : ndim]
+    shown = placement(stored, shape, first_frame=frames[0] if frames else None)
+    moved = not np.allclose(matrix, transform_of(shown, ndim), rtol=1e-6, atol=1e-6)
+    if not moved and _in_mm(meta.get("units")) in (None, stored.unit == "mm"):
+        return stored
+    axes, _ = nearest_axes(stored)
+    return geometry_of_transform(matrix, meta.get("units"), spatial, axes)
+
+
+def _in_mm(units: Sequence[object] | None) -> bool | None:
+    """Return whether the last unit is a length; None where napari has none."""
+    return None if units is None else str(units[-1]) not in ("pixel", "px", "")
+
+
+def parts(layer: Layer | Sequence[Any]) -> tuple[Any, dict[str, Any]]:
+    """Return data and keywords of a napari layer or of layer data."""
+    if isinstance(layer, tuple | list):
+        return layer[0], dict(layer[1])
+    data, meta, _ = layer.as_layer_data_tuple()
+    return data, dict(meta)
+
+
+def segmentation_from_layers(layers: Sequence[Layer | Sequence[Any]]) -> Segmentation:
+    """Return the mask that labels layers show.
+
+    One layer gives what it holds; values painted without a name are named
+    ``label_<value>``. Several layers give overlapping structures in the order of
+    their label set; one that is not of the set is named as its layer.
+
+    Args:
+        layers: Labels layers on one grid.
+
+    Raises:
+        ConfigError: If there is none, they are of different size or place, one
+            structure is there twice, or a layer of several has several labels.
+    """
+    if not layers:
+        raise ConfigError("layers", "there is no labels layer", "Select one")
+    for layer in layers:
+        _check_labels(layer)
+    if len(layers) == 1 and facts_of(layers[0]).get("structure") is None:
+        return _whole(layers[0])
+    return _joined(layers)
+
+
+def _check_labels(layer: Layer | Sequence[Any]) -> None:
+    data, meta = parts(layer)
+    name = str(meta.get("name", "layer"))
+    if isinstance(data, list) or np.dtype(data.dtype).kind not in "biu":
+        raise ConfigError(name, "is no labels layer", "Convert it to labels")
+    if data.dtype.kind == "i" and data.size and int(data.min()) < 0:
+        raise ConfigError(name, f"label {int(data.min())} is negative", "Relabel it")
+
+
+def _whole(layer: Layer | Sequence[Any]) -> Segmentation:
+    data, _ = parts(layer)
+    known, mask = facts_of(layer), np.asarray(data)
+    labels: LabelSet | None = known.get("labels")
+    if labels is None or labels.kind == "overlapping":
+        labels = LabelSet((), "exclusive")
+    if labels.kind == "exclusive":
+        labels = _with_unnamed(mask, labels)
+    provenance = known.get("provenance") or {}
+    return Segmentation(mask, labels, _geometry_in_file(layer), provenance)
+
+
+def _with_unnamed(mask: NDArray[Any], labels: LabelSet) -> LabelSet:
+    """Return ``labels`` and a name for every other value that was painted."""
+    present = {int(v) for v in np.unique(mask)} - {0}
+    missing = sorted(present - {x.value for x in labels})
+    taken = set(labels.names)
+    more = []
+    for value in missing or ([1] if not len(labels) else []):
+        name = f"label_{value}"
+        while name in taken:
+            name += "_"
+        more.append(Label(value, name, GREY))
+    return LabelSet((*labels.labels, *more), "exclusive") if more else labels
+
+
+def _joined(layers: Sequence[Layer | Sequence[Any]]) -> Segmentation:
+    first = next((x for x in layers if facts_of(x).get("structure")), layers[0])
+    geometry, shape = _geometry_in_file(first), parts(first)[0].shape
+    known = facts_of(first)
+    whole: LabelSet = known.get("labels") or LabelSet((), "overlapping")
+    found: dict[str, NDArray[Any]] = {}
+    for layer in layers:
+        data, meta = parts(layer)
+        own = facts_of(layer)
+        name = str(own.get("structure") or meta.get("name", "layer"))
+        if name in found:
+            raise ConfigError(
+                "layers", f"{name!r} is there twice", "Select one of them"
+            )
+        if data.shape != shape or not _geometry_in_file(layer).matches(geometry, 1e-3):
+            raise ConfigError(
+                "layers",
+                f"{name!r} ({' x '.join(map(str, data.shape))}) is not on the grid of "
+                f"the others ({' x '.join(map(str, shape))})",
+                "Save it by itself",
+            )
+        mask = np.asarray(data)
+        if own.get("structure") is None and int(mask.max(initial=0)) > 1:
+            raise ConfigError(
+                "layers", f"{name!r} holds several labels", "Save it by itself"
+            )
+        found[name] = mask > 0
+    labels = _ordered(found, whole)
+    mask = np.stack([found[x.name] for x in labels]).view(np.uint8)
+    return Segmentation(mask, labels, geometry, known.get("provenance") or {})
+
+
+def _ordered(names: Mapping[str, object], whole: LabelSet) -> LabelSet:
+    """Return the labels of ``names``: those of ``whole`` first, new ones after."""
+    kept = [x for x in whole if x.name in names]
+    value = max((x.value for x in whole), default=0)
+    strange = [n for n in names if n not in whole.names]
+    added = [Label(value + i, n, GREY) for i, n in enumerate(strange, 1)]
+    return LabelSet((*kept, *added), "overlapping")
+
+
+def _geometry_in_file(layer: Layer | Sequence[Any]) -> Geometry:
+    """Return the geometry of all axes: a movie of planes is kept as a stack."""
+    geometry = geometry_of(layer)
+    if facts_of(layer).get("frames") is None:
+        return geometry
+    if geometry.ndim == 3:
+        raise ConfigError(
+            str(parts(layer)[1].get("name", "layer")),
+            "a movie of volumes does not fit into one file",
+            "Save it as a tracking result: give the name of a folder",
+        )
+    return Geometry.upright((1.0, *geometry.spacing), unit=geometry.unit)

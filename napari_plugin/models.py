@@ -1,0 +1,116 @@
+"""What models there are, read from their specs alone: no torch in this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import MedsegError, ModelError
+from medseg.labels import LabelSet
+from medseg.schema import parse, strict_json
+
+SPEC_NAME = "model.json"
+# As medseg.model_spec has them; that module imports torch.
+_MAX_BYTES, _MAX_DEPTH = 64 * 1024, 8
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a menu needs to know about a model.
+
+    Args:
+        name: As its spec has it.
+        source: What :func:`medseg.load_model` takes: a shipped name or a folder.
+        labels: What its masks mean.
+        dims: 2 or 3, the axes that it sees at a time.
+        mirrors: Whether it names mirror images, which the test-time augmentation needs.
+        cell_map: For instances: which of the network's maps says where cells are.
+    """
+
+    name: str
+    source: str
+    labels: LabelSet
+    dims: int
+    version: str = ""
+    mirrors: bool = False
+    cell_map: int = 1
+    description: str = ""
+    licence: str = ""
+
+    @property
+    def tooltip(self) -> str:
+        """Several lines of plain text: what it finds, and on what terms."""
+        names = ", ".join(self.labels.names)
+        kind = f"{self.dims}-D, {self.labels.kind} labels: {names}"
+        licence = f"Licence of the weights: {self.licence}" if self.licence else ""
+        return "\n".join(filter(None, (self.description, kind, licence)))
+
+
+def read_model(folder: Path, source: str | None = None) -> ModelInfo:
+    """Return what the spec in ``folder`` says; the weights stay closed.
+
+    The worker checks the model in full before it runs.
+
+    Raises:
+        ModelError: If there is no spec, or it cannot be understood.
+    """
+    path = folder / SPEC_NAME
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+        raise ModelError(path, problem, "Choose a model's folder") from error
+    table = strict_json(data, path, limit=_MAX_BYTES, depth=_MAX_DEPTH)
+    try:
+        labels = parse(LabelSet, table["labels"], "labels")
+        dims = len(table["inference"]["size"])
+        rule = table["decoding"].get("instances") or {}
+        name = _text(table, "name") or folder.name
+    except MedsegError as error:
+        problem = f"{error.subject} {error.problem}"
+        raise ModelError(path, problem, error.remedy) from error
+    except (KeyError, TypeError) as error:
+        raise ModelError(path, f"is no spec of a model ({error})") from error
+    return ModelInfo(
+        name,
+        source or str(folder),
+        labels,
+        dims,
+        version=_text(table, "version"),
+        mirrors=bool(table.get("flips")),
+        # The maps are background and cell, or foreground, distance and border.
+        cell_map=0 if rule.get("method") == "watershed" else 1,
+        description=_text(table, "description"),
+        licence=_text(table, "licence"),
+    )
+
+
+def _text(table: dict[str, Any], key: str) -> str:
+    return str(table.get(key, ""))
+
+
+def shipped_folders() -> dict[str, Path]:
+    """Return name and folder of the models that come with medseg."""
+    root = Path(str(resources.files("medseg"))) / "models"
+    return {p.parent.name: p.parent for p in sorted(root.glob(f"*/{SPEC_NAME}"))}
+
+
+def find_models(folder: Path | None = None) -> tuple[ModelInfo, ...]:
+    """Return the shipped models, then those in the folders inside ``folder``.
+
+    A folder that holds no readable spec is left out. ``folder`` may be a model
+    itself.
+    """
+    found = [read_model(path, name) for name, path in shipped_folders().items()]
+    if folder is None or not folder.is_dir():
+        return tuple(found)
+    for path in [*sorted(folder.glob(f"*/{SPEC_NAME}")), folder / SPEC_NAME]:
+        if path.is_file():
+            try:
+                found.append(read_model(path.parent))
+            except ModelError:
+                continue
+    return tuple(found)

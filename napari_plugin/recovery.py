@@ -1,0 +1,290 @@
+"""Find the journals of a napari that died, and give its masks back.
+
+No Qt here. Journals lie in a folder of this user's, beside nothing of the images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medseg.errors import FileError, MedsegError
+from medseg.geometry import Geometry
+from medseg.labels import LabelSet
+from medseg.napari_plugin import history
+from medseg.napari_plugin.layers import KEY, colours, facts, facts_of
+from medseg.napari_plugin.mask_journal import (
+    Header,
+    Journal,
+    read_header,
+    read_journal,
+)
+from medseg.schema import parse
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+SUFFIX = ".maskjournal"
+_EDGE = 1 << 20
+_PLACED = ("scale", "translate", "rotate", "shear", "affine")
+_number = itertools.count()
+
+
+def state_folder() -> Path:
+    """Return the folder of the journals, made if need be, for this user alone.
+
+    ``MEDSEG_STATE`` names another one.
+    """
+    named = os.environ.get("MEDSEG_STATE")
+    if named:
+        folder = Path(named)
+    elif sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA", Path.home())) / "medseg"
+    elif sys.platform == "darwin":
+        folder = Path.home() / "Library" / "Application Support" / "medseg"
+    else:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        folder = Path(state) / "medseg"
+    folder = folder / "masks"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """Return what tells one image from another, quickly also for large files.
+
+    A file: SHA-256 of its size, first and last MiB. A folder: of the names and sizes
+    of its files. Empty if there is nothing to read.
+    """
+    path = Path(path)
+    digest = hashlib.sha256()
+    try:
+        if path.is_dir():
+            for file in sorted(p for p in path.iterdir() if p.is_file()):
+                digest.update(f"{file.name}\0{file.stat().st_size}\n".encode())
+            return digest.hexdigest()
+        size = path.stat().st_size
+        digest.update(str(size).encode())
+        with path.open("rb") as stream:
+            digest.update(stream.read(_EDGE))
+            stream.seek(max(_EDGE, size - _EDGE))
+            digest.update(stream.read(_EDGE))
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def new_journal_path() -> Path:
+    """Return a path for a journal of this process that is not taken."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{stamp}-{os.getpid()}-{next(_number)}{SUFFIX}"
+    return state_folder() / name
+
+
+@cache
+def process_start() -> float:
+    """Return when this process started, in seconds since 1970."""
+    import psutil
+
+    return float(psutil.Process().create_time())
+
+
+def is_alive(header: Header) -> bool:
+    """Return whether the process that wrote the journal still runs."""
+    import psutil
+
+    try:
+        started = psutil.Process(header.pid).create_time()
+    except psutil.AccessDenied:
+        return True
+    except psutil.Error:
+        return False
+    return abs(started - header.started) < 2  # else the number was given out again
+
+
+@dataclass(frozen=True)
+class Found:
+    """A journal whose mask can be given back."""
+
+    path: Path
+    header: Header
+
+    @property
+    def title(self) -> str:
+        """One line for a list: which mask of which image, from when."""
+        image = Path(self.header.image_path).name
+        when = time.strftime("%d %b %H:%M", time.localtime(self.path.stat().st_mtime))
+        return f"{self.header.name} on {image or 'an unsaved image'}, {when}"
+
+
+def find_lost(folder: Path | None = None) -> tuple[Found, ...]:
+    """Return the journals of processes that are gone, oldest first.
+
+    Files that are no journals are left alone and not listed.
+    """
+    found = []
+    for path in (folder or state_folder()).glob(f"*{SUFFIX}"):
+        with suppress(FileError):  # cut off before its first stroke: nothing to lose
+            header = read_header(path)
+            if not is_alive(header):
+                found.append(Found(path, header))
+    return tuple(sorted(found, key=lambda one: one.header.created))
+
+
+def discard(found: Found) -> None:
+    """Delete a journal: the person does not want its mask."""
+    found.path.unlink(missing_ok=True)
+
+
+def restore(viewer: ViewerModel, found: Found) -> tuple[Labels, str]:
+    """Give a mask back: into its open layer as one undo step, else as a new layer.
+
+    The journal stays; `discard` it when the mask is safe again.
+
+    Returns:
+        The layer, and a remark for the person, empty if all is as it was.
+
+    Raises:
+        FileError: If the journal cannot be read, or needs a mask file that is gone
+            or has changed.
+    """
+    header = found.header
+    journal = _replay(viewer, found)
+    layer = _open_mask(viewer, header)
+    remarks = []
+    if not journal.complete:
+        remarks.append("the last change was cut off and is lost")
+    if header.base == "zeros" and not journal.whole:
+        remarks.append("parts of the mask had not been kept yet")
+    if header.image_path and not _same(header.image_path, header.image_print):
+        remarks.append(f"{Path(header.image_path).name} has changed or is gone")
+    if layer is not None:
+        history.apply_mask(layer, journal.mask)
+    else:
+        layer = add_layer(viewer, journal)
+    return layer, "; ".join(remarks)
+
+
+def add_layer(viewer: ViewerModel, journal: Journal) -> Labels:
+    """Add the mask of a journal as a new layer, where it lay and in its colours.
+
+    Raises:
+        FileError: If the journal's header makes no sense.
+    """
+    meta = journal.header.meta
+    placed = {
+        word: np.asarray(value, float)
+        for word, value in meta.get("placed", {}).items()
+        if word in _PLACED
+    }
+    try:
+        known = _facts(meta["facts"], journal.header) if meta.get("facts") else None
+    except (MedsegError, KeyError, TypeError, ValueError) as error:
+        problem = f"has a bad header ({error})"
+        raise FileError(journal.header.name, problem, "Discard it") from error
+    layer = viewer.add_labels(journal.mask, name=journal.header.name, **placed)
+    if known is not None:
+        layer.metadata.update(known)
+        labels, structure = known[KEY]["labels"], known[KEY]["structure"]
+        if labels is not None and labels.kind != "instances":
+            layer.colormap = colours(labels, structure=structure)
+    return layer
+
+
+def describe(layer: Labels) -> dict[str, Any]:
+    """Return where a layer lies and what its values mean, as JSON can hold it."""
+    placed = {
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine.affine_matrix,
+    }
+    return {
+        "placed": {word: np.asarray(value).tolist() for word, value in placed.items()},
+        "facts": plain(facts_of(layer)),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON can hold of a value; None for other parts."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool) else None
+
+
+def _facts(table: dict[str, Any], header: Header) -> dict[str, Any]:
+    labels = table.get("labels")
+    return facts(
+        parse(Geometry, table["geometry"], "geometry"),
+        labels=None if labels is None else parse(LabelSet, labels, "labels"),
+        structure=table.get("structure"),
+        group=table.get("group"),
+        source=table.get("source"),
+        path=header.mask_path or None,
+        provenance=table.get("provenance"),
+        meta=table.get("meta"),
+        frames=table.get("frames"),
+    )
+
+
+def _replay(viewer: ViewerModel, found: Found) -> Journal:
+    journal = read_journal(found.path)
+    header = found.header
+    if journal.whole or header.base == "zeros":
+        return journal
+    path = Path(header.mask_path)
+    if not header.mask_path or not _same(path, header.mask_print):
+        raise FileError(
+            path if header.mask_path else found.path,
+            "has changed or is gone since, and the journal holds its changes only",
+            "Put the mask file back and restore again",
+        )
+    layer = _open_mask(viewer, header)
+    if layer is None:
+        viewer.open(str(path))
+        layer = _open_mask(viewer, header)
+    if layer is None:
+        raise FileError(path, f"has no mask {header.name!r} of {header.shape}")
+    return read_journal(found.path, np.asarray(layer.data))
+
+
+def _same(path: str | Path, print_then: str) -> bool:
+    return bool(print_then) and fingerprint(path) == print_then
+
+
+def _open_mask(viewer: ViewerModel, header: Header) -> Labels | None:
+    """Return the open layer of the same mask file, of the same name and shape."""
+    from napari.layers import Labels
+
+    for layer in viewer.layers:
+        if (
+            isinstance(layer, Labels)
+            and header.mask_path
+            and header.mask_path in (str(layer.source.path), facts_of(layer).get("path"))
+            and layer.name.split(" [")[0] == header.name.split(" [")[0]
+            and tuple(layer.data.shape) == header.shape
+        ):
+            return layer
+    return None
+

@@ -1,0 +1,243 @@
+"""Which masks of a viewer are not saved, and their journals.
+
+No Qt here: `medseg.napari_plugin.widgets.close_guard` brings the timer and asks when
+the window closes. Other parts of the plugin say `keeper_of(viewer).mark_saved(...)`
+when they have written a mask.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from medseg.napari_plugin import recovery
+from medseg.napari_plugin.autosave import BUDGET_S, MaskWatch
+from medseg.napari_plugin.layers import facts_of
+from medseg.napari_plugin.mask_journal import Header, JournalWriter, read_header
+from medseg.napari_plugin.recovery import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+_CLOSING_S = 2.0
+
+_keepers: weakref.WeakKeyDictionary[Any, MaskKeeper] = weakref.WeakKeyDictionary()
+
+
+def keeper_of(viewer: ViewerModel) -> MaskKeeper:
+    """Return the keeper of a viewer's masks, made at the first call."""
+    viewer = unwrap(viewer)
+    if viewer not in _keepers:
+        _keepers[viewer] = MaskKeeper(viewer)
+    return _keepers[viewer]
+
+
+def mark_saved(data: Any, path: str | Path) -> None:
+    """Tell all keepers that ``path`` holds the mask whose array is ``data``.
+
+    For writers, which are given a layer's array and not the layer.
+    """
+    for keeper in list(_keepers.values()):
+        for layer in keeper.layers:
+            if layer.data is data:
+                keeper.mark_saved(layer, path)
+
+
+def unwrap(thing: Any) -> Any:
+    """Return the viewer or layer itself: plugins are given a proxy of it.
+
+    Proxies of one object are not identical, and die while it lives on.
+    """
+    return getattr(thing, "__wrapped__", thing)
+
+
+class MaskKeeper:
+    """Follow all masks of a viewer and keep what is not saved.
+
+    Attributes:
+        changed: Emitted after each change that the journals do not have yet.
+        removed: Journals of masks that were removed from the viewer unsaved.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = weakref.ref(viewer)
+        self._watches: dict[int, MaskWatch] = {}
+        self._saved: dict[int, str] = {}
+        self._removed: list[tuple[float, Path]] = []
+        self._stopped = False
+        for layer in viewer.layers:
+            self._add(layer)
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def layers(self) -> list[Labels]:
+        """All masks that are followed."""
+        return [watch.layer for watch in self._watches.values()]
+
+    @property
+    def unsaved(self) -> list[Labels]:
+        """The masks with changes that no file holds, in the order they came."""
+        return [w.layer for w in self._watches.values() if w.changed]
+
+    @property
+    def removed(self) -> tuple[Found, ...]:
+        """Journals of masks that were removed unsaved since the viewer opened."""
+        there = [path for _, path in self._removed if path.exists()]
+        return tuple(Found(path, read_header(path)) for path in there)
+
+    def saved_path(self, layer: Labels) -> str:
+        """Return the file that the mask was last saved to, empty if none."""
+        return self._saved.get(id(unwrap(layer)), "")
+
+    def save(self, budget: float = BUDGET_S) -> bool:
+        """Journal what changed, for at most ``budget`` seconds.
+
+        Returns:
+            Whether all journals are up to date.
+
+        Raises:
+            DiskError: If the disk is full or not writable.
+            FileError: On any other failure to write.
+        """
+        end = time.perf_counter() + budget
+        done = True
+        for watch in list(self._watches.values()):
+            if watch.behind:
+                done &= watch.save(max(0.0, end - time.perf_counter()))
+        return done
+
+    def mark_saved(self, layer: Labels, path: str | Path) -> None:
+        """Note that ``path`` holds the mask: its journal goes."""
+        layer = unwrap(layer)
+        watch = self._watches.get(id(layer))
+        if watch is not None:
+            watch.saved()
+            self._saved[id(layer)] = str(path)
+            self.changed.emit()
+
+    def look(self, layer: Labels) -> None:
+        """Look for changes of a mask that was written to without napari's events."""
+        watch = self._watches.get(id(unwrap(layer)))
+        if watch is not None:
+            watch.look()
+
+    def stop(self, *, keep: bool) -> None:
+        """Follow nothing any longer; keep the journals of unsaved masks, or not.
+
+        Masks that the person had removed are not kept, unless they went a moment ago,
+        as they do when a script closes the viewer.
+        """
+        if self._stopped:
+            return
+        self._stopped = True
+        for watch in self._watches.values():
+            if keep and watch.changed:
+                watch.save_all()
+            watch.stop(keep=keep)
+        self._watches.clear()
+        now = time.monotonic()
+        for when, path in self._removed:
+            if not keep or now - when > _CLOSING_S:
+                path.unlink(missing_ok=True)
+        viewer = self._viewer()
+        if viewer is not None:
+            viewer.layers.events.inserted.disconnect(self._on_inserted)
+            viewer.layers.events.removed.disconnect(self._on_removed)
+            _keepers.pop(viewer, None)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._add(event.value)
+
+    def _on_removed(self, event: Any) -> None:
+        watch = self._watches.pop(id(event.value), None)
+        self._saved.pop(id(event.value), None)
+        if watch is None:
+            return
+        if watch.changed:
+            watch.save_all()
+        if watch.journal is not None:
+            self._removed.append((time.monotonic(), watch.journal.path))
+        watch.stop(keep=True)
+        self.changed.emit()
+
+    def _add(self, layer: Any) -> None:
+        from napari.layers import Labels
+
+        if not isinstance(layer, Labels) or layer.multiscale:
+            return
+        # Masks that our model drew are nowhere else; those of other plugins are
+        # theirs until somebody edits them.
+        clean = bool(file_of(layer)) or not facts_of(layer)
+        self._watches[id(layer)] = MaskWatch(
+            layer, self._opener(layer), clean=clean, on_change=self.changed.emit
+        )
+        if self._watches[id(layer)].changed:
+            self.changed.emit()
+
+    def _opener(self, layer: Labels) -> Callable[[], JournalWriter]:
+        keeper = weakref.ref(self)
+
+        def open_journal() -> JournalWriter:
+            me = keeper()
+            viewer = me._viewer() if me is not None else None
+            saved = me.saved_path(layer) if me is not None else ""
+            path = recovery.new_journal_path()
+            return JournalWriter(path, _header(viewer, layer, saved))
+
+        return open_journal
+
+
+def image_of(viewer: ViewerModel, layer: Labels) -> Image | None:
+    """Return the image under a mask: of its file if that is known, else of its shape.
+
+    Colour images have a last axis more.
+    """
+    from napari.layers import Image
+
+    images = [x for x in viewer.layers if isinstance(x, Image) and not x.multiscale]
+    shape = tuple(layer.data.shape)
+    fitting = [
+        x for x in images if tuple(x.data.shape[: x.data.ndim - bool(x.rgb)]) == shape
+    ]
+    source = facts_of(layer).get("source")
+    of_source = [x for x in fitting if source and facts_of(x).get("path") == source]
+    from_file = [x for x in fitting if facts_of(x).get("path")]
+    return next(iter(of_source + from_file + fitting), None)
+
+
+def file_of(layer: Labels | Image) -> str:
+    """Return the file that a layer came from, empty if none."""
+    return str(facts_of(layer).get("path") or layer.source.path or "")
+
+
+def _header(viewer: ViewerModel | None, layer: Labels, saved: str) -> Header:
+    image_path = str(facts_of(layer).get("source") or "")
+    if not image_path and viewer is not None:
+        image = image_of(viewer, layer)
+        image_path = "" if image is None else file_of(image)
+    mask_path = saved or file_of(layer)
+    return Header(
+        name=layer.name,
+        shape=tuple(layer.data.shape),
+        dtype=layer.data.dtype.str,
+        base="file" if mask_path else "zeros",
+        image_path=image_path,
+        image_print=recovery.fingerprint(image_path) if image_path else "",
+        mask_path=mask_path,
+        mask_print=recovery.fingerprint(mask_path) if mask_path else "",
+        pid=os.getpid(),
+        started=recovery.process_start(),
+        created=time.time(),
+        meta=recovery.describe(layer),
+    )

@@ -1,0 +1,237 @@
+"""Journal the masks of a window from time to time, and ask before it closes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari.utils.notifications import show_info, show_warning
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QMainWindow,
+    QMessageBox,
+    QWidget,
+)
+
+from medseg.errors import ConfigError, MedsegError
+from medseg.napari_plugin._settings import settings
+from medseg.napari_plugin.layers import KEY, facts_of
+from medseg.napari_plugin.unsaved import MaskKeeper, image_of, keeper_of, unwrap
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+Answer = Literal["save", "discard", "cancel"]
+Saver = Callable[["ViewerModel", "Labels"], str]
+
+_PAUSE_MS = 2000  # after the first change; much painting in one go is one save
+_NEXT_MS = 100  # between the parts of a large change
+_RETRY_MS = 20_000  # after the disk was full
+
+
+def protect(viewer: ViewerModel, widget: QWidget) -> CloseGuard | None:
+    """Guard the window that holds ``widget``; call it when the widget is shown.
+
+    Returns:
+        The guard, the same for all widgets of a window; None while the widget is in
+        no window.
+    """
+    window = main_window(widget)
+    if window is None:
+        return None
+    for child in window.children():
+        if isinstance(child, CloseGuard):
+            return child
+    return CloseGuard(viewer, window)
+
+
+def main_window(widget: QWidget) -> QMainWindow | None:
+    """Return the window that a docked widget belongs to, also while it floats."""
+    above: QWidget | None = widget
+    found = None
+    while above is not None:
+        found = above if isinstance(above, QMainWindow) else found
+        above = above.parentWidget()
+    return found
+
+
+class CloseGuard(QObject):
+    """Autosave by a timer that runs only after changes; ask when the window closes."""
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        window: QMainWindow,
+        *,
+        save: Saver | None = None,
+        ask: Callable[[list[Labels]], Answer] | None = None,
+    ) -> None:
+        super().__init__(window)
+        self.keeper: MaskKeeper = keeper_of(viewer)
+        self._viewer = unwrap(viewer)
+        self._window = window
+        self._save = save or save_mask_of
+        self._ask = ask or self._ask_person
+        self._ending = ending = _Ending(self.keeper)
+        # Timers of a window die with it, unlike a plain single shot.
+        self._closing = QTimer(self)
+        self._closing.setSingleShot(True)
+        self._closing.setInterval(0)
+        self._closing.timeout.connect(self._finish_if_closed)
+        window.destroyed.connect(lambda *_: ending.finish())
+        self.timer = QTimer(self)
+        self.timer.setSingleShot(True)
+        self.timer.timeout.connect(self._autosave)
+        self.keeper.changed.connect(self._on_changed)
+        window.installEventFilter(self)
+        QApplication.instance().aboutToQuit.connect(self._finish)
+        self._on_changed()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Stop the window from closing if the person wants so."""
+        if event.type() != QEvent.Type.Close or watched is not self._window:
+            return False
+        # Nobody can answer for a window that is not shown; the journals stay.
+        if self._window.isVisible() and not self._may_close():
+            event.ignore()
+            return True
+        self._closing.start()
+        return False
+
+    def _may_close(self) -> bool:
+        unsaved = self.keeper.unsaved
+        if not unsaved:
+            return True
+        answer = self._ask(unsaved)
+        if answer == "cancel":
+            return False
+        self._ending.discard = answer == "discard"
+        return answer == "discard" or self.save_masks(unsaved)
+
+    def save_masks(self, layers: list[Labels]) -> bool:
+        """Save masks to their files, tell where; return whether all are saved."""
+        for layer in layers:
+            if layer not in self.keeper.unsaved:
+                continue  # saved with the others of its group
+            try:
+                path = self._save(self._viewer, layer)
+            except MedsegError as error:
+                show_warning(f"{layer.name} is not saved. {error}")
+                return False
+            self.keeper.mark_saved(layer, path)
+            show_info(f"{layer.name} saved and checked: {path}")
+        return True
+
+    def _ask_person(self, layers: list[Labels]) -> Answer:
+        box = QMessageBox(self._window)
+        box.setWindowTitle("Unsaved masks")
+        box.setIcon(QMessageBox.Icon.Warning)
+        names = "\n".join(f"   {layer.name}" for layer in layers[:10])
+        more = f"\n   and {len(layers) - 10} more" if len(layers) > 10 else ""
+        box.setText(f"These masks have changes that are not saved:\n{names}{more}")
+        box.setInformativeText("Save puts them beside their image and checks them.")
+        button = QMessageBox.StandardButton
+        box.setStandardButtons(button.Save | button.Discard | button.Cancel)
+        box.setDefaultButton(button.Save)
+        answers: dict[object, Answer] = {
+            button.Save: "save",
+            button.Discard: "discard",
+        }
+        box.exec()
+        return answers.get(box.standardButton(box.clickedButton()), "cancel")
+
+    def _on_changed(self) -> None:
+        if not self.timer.isActive() and (interval := settings().autosave_seconds):
+            self.timer.start(min(_PAUSE_MS, interval * 1000))
+
+    def _autosave(self) -> None:
+        try:
+            done = self.keeper.save()
+        except MedsegError as error:
+            show_warning(f"Autosave: {error}")
+            self.timer.start(_RETRY_MS)
+            return
+        if not done:
+            self.timer.start(_NEXT_MS)
+
+    def _finish_if_closed(self) -> None:
+        if not self._window.isVisible():  # napari asks too, and may stay open
+            self._finish()
+        else:
+            self._ending.discard = False
+
+    def _finish(self) -> None:
+        """Stop for good: the window is closed."""
+        self.timer.stop()
+        self._ending.finish()
+
+
+class _Ending:
+    """What is done when the window is gone; it outlives the window."""
+
+    def __init__(self, keeper: MaskKeeper) -> None:
+        self._keeper = keeper
+        self.discard = False
+
+    def finish(self) -> None:
+        self._keeper.stop(keep=not self.discard)
+
+
+def save_mask_of(viewer: ViewerModel, layer: Labels) -> str:
+    """Save the mask that a layer is part of, all its structures, and return the path.
+
+    A mask of a file goes back there, another beside its image; where neither is
+    known the person is asked.
+
+    Raises:
+        ConfigError: If no file is chosen.
+        FileError: If it cannot be written, or differs when it is read back.
+        DiskError: If the disk is full or not writable.
+    """
+    from medseg.napari_plugin._commands import place_beside
+    from medseg.napari_plugin._writer import save_mask, save_result
+
+    layer = unwrap(layer)
+    group = facts_of(layer).get("group")
+    parts = [
+        x
+        for x in viewer.layers
+        if x is layer or (group and facts_of(x).get("group") == group)
+    ]
+    parts = [x for x in parts if x.as_layer_data_tuple()[2] == "labels"]
+    data = [_with_source(viewer, x) for x in parts]
+    try:
+        path = place_beside(data)
+    except ConfigError:
+        path = _ask_path(layer.name)
+    if facts_of(layer).get("frames") is not None:
+        written = str(save_result(path, data[:1]))
+    else:
+        written = str(save_mask(path, data)[0])
+    keeper = keeper_of(viewer)
+    for part in parts:
+        keeper.mark_saved(part, written)
+    return written
+
+
+def _with_source(viewer: ViewerModel, layer: Labels) -> Any:
+    """Return layer data; of a mask made in napari with the facts of its image."""
+    data, meta, kind = layer.as_layer_data_tuple()
+    image = image_of(viewer, layer)
+    if not facts_of(layer) and image is not None and facts_of(image):
+        known = facts_of(image)
+        lent = {k: known.get(k) for k in ("geometry", "source", "frames")}
+        meta = {**meta, "metadata": {**meta.get("metadata", {}), KEY: lent}}
+    return data, meta, kind
+
+
+def _ask_path(name: str) -> Path:
+    kinds = "Masks (*.nii.gz *.nii *.nrrd *.mha *.tif *.png *.dcm)"
+    chosen, _ = QFileDialog.getSaveFileName(None, f"Save {name}", "", kinds)
+    if not chosen:
+        raise ConfigError(name, "no file was chosen", "Save again")
+    return Path(chosen)

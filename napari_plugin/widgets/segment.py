@@ -1,0 +1,324 @@
+"""Run a model on the image that is open, and watch the masks arrive."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from medseg.errors import ConfigError, MedsegError, ModelError
+from medseg.napari_plugin._settings import settings
+from medseg.napari_plugin.layers import facts_of
+from medseg.napari_plugin.models import ModelInfo, find_models, read_model
+from medseg.napari_plugin.results import Results
+from medseg.napari_plugin.scope import (
+    Planes,
+    Scope,
+    leading_axes,
+    position,
+    select,
+    shape_of,
+)
+from medseg.napari_plugin.unsaved import unwrap
+from medseg.napari_plugin.widgets.close_guard import protect
+from medseg.napari_plugin.widgets.layer_combo import follow
+from medseg.napari_plugin.widgets.segment_form import SegmentForm
+from medseg.napari_plugin.worker.client import WorkerClient, shared_client
+from medseg.napari_plugin.worker.job import (
+    Cancelled,
+    Done,
+    Event,
+    Failed,
+    Item,
+    Job,
+    Opened,
+    Progress,
+)
+from medseg.napari_plugin.worker.protocol import Options
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Layer
+    from napari.viewer import Viewer
+
+_POLL_MS = 15
+_DEVICES_MS = 300
+# What one turn of the event loop may spend on showing results.
+_BUDGET_S = 0.01
+
+
+class SegmentWidget(QWidget):
+    """Choose an image, a model and what to run it on.
+
+    Args:
+        viewer: Holds the images and gets the masks.
+        client: Runs the models; default: the one of this napari.
+    """
+
+    def __init__(self, viewer: Viewer, client: WorkerClient | None = None) -> None:
+        super().__init__()
+        self._viewer = unwrap(viewer)
+        self._client = client or shared_client()
+        self._models: list[ModelInfo] = []
+        self._job: Job | None = None
+        self._results: Results | None = None
+        self._planes: Planes | None = None
+        self._settings: Mapping[str, Any] = {}
+        self._events: deque[Event] = deque()
+        self._steps: Iterator[None] = iter(())
+        self._warmed = False
+        self.form = SegmentForm(self, self._viewer, _is_picture)
+        self._timer = QTimer(self, interval=_POLL_MS)
+        self._timer.timeout.connect(self._poll)
+        self._looking = QTimer(self, interval=_DEVICES_MS)
+        self._looking.timeout.connect(self._look_for_devices)
+        self._connect()
+        self._load_models()
+        self.form.set_device(settings().device)
+        self._look_for_devices()
+        self._image_changed()
+
+    def _connect(self) -> None:
+        form = self.form
+        form.run.clicked.connect(self.run)
+        form.cancel.clicked.connect(self.cancel)
+        form.browse.clicked.connect(self._browse)
+        form.image.currentIndexChanged.connect(self._image_changed)
+        form.model.currentIndexChanged.connect(self._model_changed)
+        form.scope.currentIndexChanged.connect(self._scope_changed)
+        follow(self, self._viewer.dims.events, ("current_step",), self._scope_changed)
+        holder = self.__dict__
+        self.destroyed.connect(lambda: _end(holder))
+
+    # What is chosen
+
+    @property
+    def image(self) -> Image | None:
+        """The chosen layer."""
+        return cast("Image | None", self.form.image.layer)
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The chosen model."""
+        index = self.form.model.currentIndex()
+        return self._models[index] if 0 <= index < len(self._models) else None
+
+    @property
+    def running(self) -> bool:
+        """Whether a run goes on, or its last results are still being shown."""
+        return self._job is not None
+
+    def _options(self) -> Options:
+        form = self.form
+        return Options(
+            engine=form.engine.currentData(),
+            device=form.device.currentData(),
+            test_time_augmentation=form.mirrors.isChecked()
+            and form.mirrors.isEnabled(),
+            probabilities=form.probabilities.isChecked(),
+            uncertainty=form.uncertainty.isChecked(),
+        )
+
+    def _load_models(self) -> None:
+        folder = settings().model_folder
+        try:
+            self._models = list(find_models(Path(folder) if folder else None))
+        except ModelError as error:
+            self.form.say(str(error), bad=True)
+        self.form.set_models(self._models)
+        self._model_changed()
+
+    def add_model(self, folder: Path) -> None:
+        """Offer the model in ``folder`` and choose it; says so if there is none."""
+        try:
+            model = read_model(folder)
+        except ModelError as error:
+            self.form.say(str(error), bad=True)
+            return
+        self._models.append(model)
+        self.form.set_models(self._models, len(self._models) - 1)
+        self._model_changed()
+        self.form.say("")
+
+    def _browse(self) -> None:
+        start = settings().model_folder
+        title = "Folder of a model (it holds model.json)"
+        folder = QFileDialog.getExistingDirectory(self, title, start)
+        if folder:
+            self.add_model(Path(folder))
+
+    # What follows from a choice
+
+    def _model_changed(self, index: int = 0) -> None:
+        model = self.model
+        self.form.describe_model(model)
+        if self._warmed and model is not None and not self.running:
+            self._client.warm(model.source, self._options())
+        self._image_changed()
+
+    def _image_changed(self, index: int = 0) -> None:
+        slices = 0
+        if self.image is not None and self.model is not None:
+            try:
+                lead = leading_axes(self.image, self.model.dims)
+            except ConfigError as error:
+                self.form.say(str(error), bad=True)
+            else:
+                slices = shape_of(self.image)[0] if lead else 0
+                if not self.running:
+                    self.form.say("")
+        self.form.set_slices(slices)
+        self._scope_changed()
+
+    def _scope_changed(self, event: Any = None) -> None:
+        where = ""
+        if self.image is not None and self.form.scope.currentData() == "slice":
+            at = position(self.image, self._viewer)
+            lead = len(at) - (self.model.dims if self.model else 2)
+            where = ", ".join(str(i) for i in at[: max(0, lead)])
+        self.form.show_scope(where)
+        self._enable()
+
+    def _enable(self) -> None:
+        image, model = self.image, self.model
+        fits = image is not None and model is not None
+        fits = fits and len(shape_of(image)) >= model.dims
+        self.form.run.setEnabled(fits and not self.running)
+        self.form.cancel.setEnabled(self.running)
+
+    def _look_for_devices(self) -> None:
+        found = self._client.devices
+        if found is not None:
+            self.form.set_devices(found)
+            self._looking.stop()
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802
+        """Load the model in the background as soon as the widget is seen."""
+        super().showEvent(event)
+        protect(self._viewer, self)
+        if not self._warmed:
+            self._warmed = True
+            self._looking.start()
+            QTimer.singleShot(0, self._model_changed)
+
+    # A run
+
+    def run(self) -> None:
+        """Start the model on what is chosen."""
+        image, model = self.image, self.model
+        if image is None or model is None or self.running:
+            return
+        try:
+            self._planes = select(
+                image,
+                model.dims,
+                cast("Scope", self.form.scope.currentData()),
+                at=position(image, self._viewer),
+                span=self.form.span,
+            )
+        except ConfigError as error:
+            self.form.say(str(error), bad=True)
+            return
+        options = self._options()
+        self._results = Results(
+            self._viewer,
+            image,
+            self._planes,
+            model.labels,
+            model.name,
+            probabilities=options.probabilities,
+            uncertainty=options.uncertainty,
+            cell_map=model.cell_map,
+            replace=self.form.existing.currentData() == "replace",
+        )
+        self._settings = {}
+        self._job = self._client.predict(self._planes.stack, model.source, options)
+        loading = "Starting the model" if self._client.devices else "Starting torch"
+        self.form.begin(f"{loading} (the first time takes some seconds) ...")
+        self._enable()
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """End the run now; the slices that have arrived stay."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def _poll(self) -> None:
+        """Show what has arrived, for a few milliseconds."""
+        if self._job is None:
+            self._timer.stop()
+            return
+        self._events.extend(self._job.poll())
+        end = time.perf_counter() + _BUDGET_S
+        try:
+            while time.perf_counter() < end and self._advance():
+                pass
+        except MedsegError as error:
+            self._job.cancel()
+            self._finish(str(error), bad=True)
+
+    def _advance(self) -> bool:
+        """Do one small thing; return whether there may be more to do."""
+        if next(self._steps, self) is not self:
+            return True
+        if not self._events:
+            return False
+        event = self._events.popleft()
+        assert self._results is not None  # made before the job
+        match event:
+            case Opened():
+                self._settings = event.settings
+                self.form.opened(event)
+            case Progress():
+                self.form.show_progress(event)
+            case Item():
+                self._steps = self._results.add(event)
+            case Done():
+                self._results.finish(event.provenance)
+                self._finish(self._summary())
+            case Failed():
+                self._results.finish(self._settings)
+                self._finish(event.message, bad=True)
+            case Cancelled():
+                self._results.finish(self._settings)
+                self._finish("Cancelled. What has arrived stays.")
+        return self._job is not None
+
+    def _summary(self) -> str:
+        assert self._job is not None  # the run is being finished
+        assert self._results is not None
+        count = self._planes.stack.count if self._planes else 1
+        text = f"Done: {count} slices" if count > 1 else "Done"
+        kept = self._results.kept
+        if kept:
+            text += f". {kept} slices left alone: something was drawn there meanwhile"
+        return f"{text}."
+
+    def _finish(self, text: str, bad: bool = False) -> None:
+        self._timer.stop()
+        if self._results is not None and self._results.masks:
+            # Not the map that was added last: a mask is what will be worked on.
+            self._viewer.layers.selection.active = self._results.masks[0]
+        self._steps = iter(())
+        self._events.clear()
+        self._job = self._results = self._planes = None
+        self.form.end(text, bad=bad)
+        self._enable()
+
+
+def _is_picture(layer: Layer) -> bool:
+    from napari.layers import Image
+
+    role = facts_of(layer).get("role", "")
+    return isinstance(layer, Image) and role not in ("probability", "uncertainty")
+
+
+def _end(state: dict[str, Any]) -> None:
+    """End the run of a widget that is gone."""
+    job = state.get("_job")
+    if job is not None:
+        job.cancel()

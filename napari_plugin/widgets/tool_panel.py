@@ -1,0 +1,243 @@
+"""The everyday tools of the Refine widget: buttons with their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QDoubleSpinBox,
+    QGridLayout,
+    QGroupBox,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from medseg.errors import ConfigError
+from medseg.napari_plugin.mender import Tool, Work
+from medseg.refine import tools
+from medseg.refine.edit import Edit
+from medseg.refine.prompts import Scribble
+
+Path = list[tuple[float, ...]]
+
+
+class ToolPanel(QGroupBox):
+    """Buttons for `medseg.refine.tools`.
+
+    Signals:
+        wanted: A tool to run at once, and its name.
+        path_wanted: Whether the next drags on the canvas are for `path_tool`.
+    """
+
+    wanted = Signal(object, str)
+    path_wanted = Signal(bool)
+
+    def __init__(self) -> None:
+        super().__init__("Tools")
+        self._make_numbers()
+        self.buttons: dict[str, QPushButton] = {}
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 4, 6, 4)
+        layout.setSpacing(3)
+        layout.addLayout(self._shape_rows())
+        layout.addLayout(self._label_rows())
+
+    def _make_numbers(self) -> None:
+        self.length = QDoubleSpinBox()
+        self.length.setRange(0.01, 1000)
+        self.length.setDecimals(2)
+        self.length.setValue(2.0)
+        self.length.setToolTip("Length for Grow, Shrink and Smooth")
+        self.size = QSpinBox()
+        self.size.setRange(1, 10_000_000)
+        self.size.setValue(50)
+        self.size.setToolTip("Pieces of fewer pixels (voxels) are removed")
+        self.other = QSpinBox()
+        self.other.setRange(1, 2_000_000_000)
+        self.other.setToolTip("The other label of Merge and Relabel")
+        self.low, self.high = QDoubleSpinBox(), QDoubleSpinBox()
+        for spin, tip in ((self.low, "Lowest"), (self.high, "Highest")):
+            spin.setRange(-1e9, 1e9)
+            spin.setToolTip(f"{tip} intensity that the brush paints on")
+        for spin in (self.length, self.size, self.other, self.low, self.high):
+            spin.setMinimumWidth(64)
+
+    def _shape_rows(self) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setSpacing(3)
+        self.unit = QLabel("px")
+        add = self._button
+        add(grid, 0, 0, "Grow", "Widen the label by the length", self._grow)
+        add(grid, 0, 1, "Shrink", "Narrow the label by the length", self._shrink)
+        add(grid, 0, 2, "Smooth", "Round off what is smaller than the length", self._smooth)
+        grid.addWidget(self.length, 0, 3)
+        grid.addWidget(self.unit, 0, 4)
+        add(grid, 1, 0, "Keep largest", "Remove all but the largest piece", self._largest)
+        add(grid, 1, 1, "Fill holes", "Fill holes that the label encloses", self._holes)
+        add(grid, 1, 2, "Remove <", "Remove pieces smaller than this", self._small)
+        grid.addWidget(self.size, 1, 3)
+        grid.addWidget(QLabel("px"), 1, 4)
+        return grid
+
+    def _label_rows(self) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setSpacing(3)
+        add = self._button
+        add(
+            grid,
+            0,
+            0,
+            "Fill between slices",
+            "Draw the label on some slices of the volume; the slices between them "
+            "are filled",
+            self._between,
+            columns=2,
+        )
+        self.split = self._toggle("Split by line", "Draw a line across touching objects")
+        grid.addWidget(self.split, 0, 2, 1, 2)
+        add(grid, 1, 0, "Merge", "Join the other label into the one edited", self._merge)
+        add(
+            grid,
+            1,
+            1,
+            "Relabel",
+            "Give the label edited the other number",
+            self._relabel,
+        )
+        grid.addWidget(QLabel("other label"), 1, 2)
+        grid.addWidget(self.other, 1, 3)
+        self.brush = self._toggle(
+            "Range brush",
+            "Paint with the width above, only where the image is within the range; "
+            "Shift erases",
+        )
+        grid.addWidget(self.brush, 2, 0, 1, 2)
+        grid.addWidget(self.low, 2, 2)
+        grid.addWidget(self.high, 2, 3)
+        return grid
+
+    def set_range(self, low: float, high: float) -> None:
+        """Offer a range of intensities."""
+        self.low.setValue(low)
+        self.high.setValue(high)
+
+    def path_tool(self, path: Path, width: float, positive: bool) -> tuple[Tool, str]:
+        """Return what a path drawn on the canvas does, and its name."""
+        if self.split.isChecked():
+
+            def split(work: Work) -> Edit:
+                return tools.split(work.labels, Scribble(work.inside(path)), work.value)
+
+            return split, "Split"
+        low, high = self.low.value(), self.high.value()
+
+        def paint(work: Work) -> Edit:
+            return tools.threshold_paint(
+                work.labels,
+                work.image,
+                Scribble(work.inside(path), positive, width),
+                work.value,
+                low=low,
+                high=high,
+                protect_other_labels=work.protect,
+            )
+
+        return paint, "Range brush"
+
+    def release(self) -> None:
+        """Let go of the tools that wait for a drag."""
+        for toggle in (self.split, self.brush):
+            toggle.setChecked(False)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a tool waits for a drag on the canvas."""
+        return self.split.isChecked() or self.brush.isChecked()
+
+    def _button(
+        self,
+        grid: QGridLayout,
+        row: int,
+        column: int,
+        text: str,
+        tip: str,
+        tool: Tool,
+        columns: int = 1,
+    ) -> None:
+        button = QPushButton(text)
+        button.setToolTip(tip)
+        button.clicked.connect(lambda: self.wanted.emit(tool, text))
+        grid.addWidget(button, row, column, 1, columns)
+        self.buttons[text] = button
+
+    def _toggle(self, text: str, tip: str) -> QPushButton:
+        button = QPushButton(text)
+        button.setCheckable(True)
+        button.setToolTip(tip)
+        button.toggled.connect(lambda on: self._toggled(button, on))
+        self.buttons[text] = button
+        return button
+
+    def _toggled(self, button: QWidget, on: bool) -> None:
+        if on:
+            for toggle in (self.split, self.brush):
+                if toggle is not button:
+                    toggle.setChecked(False)
+        self.path_wanted.emit(self.waiting)
+
+    # The tools
+
+    def _grow(self, work: Work) -> Edit:
+        return self._margin(tools.grow, work)
+
+    def _smooth(self, work: Work) -> Edit:
+        return self._margin(tools.smooth, work)
+
+    def _margin(self, tool: Callable[..., Edit], work: Work) -> Edit:
+        return tool(
+            work.labels,
+            work.value,
+            self.length.value(),
+            work.spacing,
+            protect_other_labels=work.protect,
+        )
+
+    def _shrink(self, work: Work) -> Edit:
+        return tools.shrink(work.labels, work.value, self.length.value(), work.spacing)
+
+    def _largest(self, work: Work) -> Edit:
+        return tools.keep_largest(work.labels, work.value)
+
+    def _holes(self, work: Work) -> Edit:
+        return tools.fill_holes(
+            work.labels, work.value, protect_other_labels=work.protect
+        )
+
+    def _small(self, work: Work) -> Edit:
+        return tools.remove_small(work.labels, work.value, self.size.value())
+
+    def _between(self, work: Work) -> Edit:
+        if work.labels.ndim != 3:
+            raise ConfigError("Fill between slices", "needs a volume")
+        return tools.fill_between_slices(
+            work.labels,
+            work.value,
+            axis=work.plane_axis or 0,
+            protect_other_labels=work.protect,
+        )
+
+    def _merge(self, work: Work) -> Edit:
+        return tools.merge(work.labels, (work.value, self.other.value()))
+
+    def _relabel(self, work: Work) -> Edit:
+        return tools.relabel(
+            work.labels,
+            work.value,
+            self.other.value(),
+            protect_other_labels=work.protect,
+        )
+

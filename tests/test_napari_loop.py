@@ -1,0 +1,159 @@
+"""The whole loop: open, mask, three corrections, undo and redo, save, reopen."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from medseg.geometry import Geometry
+from medseg.image import Image
+from medseg.io import read_image, read_segmentation, write_image, write_segmentation
+from medseg.labels import Label, LabelSet
+from medseg.segmentation import Segmentation
+
+pytest.importorskip("napari")
+from napari.components import ViewerModel
+
+from medseg.napari_plugin import recovery, unsaved
+from medseg.napari_plugin._reader import get_reader
+from medseg.napari_plugin.mender import Mender
+from medseg.napari_plugin.widgets.close_guard import save_mask_of
+from medseg.refine import tools
+from medseg.refine.prompts import Box, Point, Scribble
+
+LABELS = LabelSet((Label(1, "organ", "#e0524d"), Label(5, "tumour", "#f2b134")))
+
+
+def oblique() -> Geometry:
+    """Uneven spacing, a turn about two axes, far from the origin."""
+    a, b = np.deg2rad(25), np.deg2rad(-10)
+    turn = np.array(
+        [[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]
+    ) @ np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    direction = tuple(tuple(map(float, row)) for row in turn)
+    return Geometry((2.5, 0.75, 1.25), (-120.5, 33.0, 7.25), direction, "mm")
+
+
+def phantom() -> tuple[np.ndarray, np.ndarray]:
+    """A bright ball, and a mask of it that lacks a part."""
+    z, y, x = np.ogrid[:9, :30, :33]
+    ball = (z - 4) ** 2 * 6 + (y - 15) ** 2 + (x - 16) ** 2 <= 100
+    mask = np.where(ball, 1, 0).astype(np.uint8)
+    mask[:, :, 20:] = 0
+    mask[0, :3, :3] = 5
+    return np.where(ball, 900.0, 50.0).astype(np.float32), mask
+
+
+def open_path(viewer: ViewerModel, path) -> list:
+    reader = get_reader(str(path))
+    assert reader is not None
+    before = set(viewer.layers)
+    for data, words, kind in reader(str(path)):
+        getattr(viewer, f"add_{kind}")(data, **words)
+    return [x for x in viewer.layers if x not in before]
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_open_mend_undo_save_reopen(tmp_path, monkeypatch, suffix) -> None:
+    monkeypatch.setenv("MEDSEG_STATE", str(tmp_path / "state"))
+    pixels, mask = phantom()
+    scan = tmp_path / f"scan{suffix}"
+    write_image(Image(pixels[None], oblique()), scan)
+    geometry = read_image(scan).geometry
+    given = tmp_path / f"scan_mask{suffix}"
+    write_segmentation(Segmentation(mask, LABELS, geometry), given)
+    inputs = scan.read_bytes()
+
+    viewer = ViewerModel()
+    keeper = unsaved.keeper_of(viewer)
+    (image,) = open_path(viewer, scan)
+    (layer,) = open_path(viewer, given)
+    assert keeper.unsaved == []
+    np.testing.assert_array_equal(layer.data, mask)
+    np.testing.assert_allclose(layer.scale, image.scale)
+
+    mender = Mender(viewer)
+    mender.choose(layer, image)
+    viewer.dims.set_current_step(0, 4)
+    layer.selected_label = 1
+    states = [layer.data.copy()]
+    for prompt in (
+        Point((4, 15, 22)),
+        Box((4, 2, 2), (4, 6, 6)),
+        Scribble(((4, 4, 4), (4, 4, 5)), positive=False, width=3),
+    ):
+        mender.method = "graph_cut" if isinstance(prompt, Point) else "paint"
+        assert mender.add(prompt) > 0
+        states.append(layer.data.copy())
+    mender.use_tool(lambda w: tools.fill_holes(w.labels, w.value))
+    last = layer.data.copy()
+    for _ in range(5):
+        mender.undo()
+    np.testing.assert_array_equal(layer.data, mask)
+    for state in states[1:]:
+        mender.redo()
+        np.testing.assert_array_equal(layer.data, state)
+    mender.redo()
+    np.testing.assert_array_equal(layer.data, last)
+    assert keeper.unsaved == [layer]
+    while not keeper.save():
+        pass
+    assert os.listdir(recovery.state_folder())
+
+    written = save_mask_of(viewer, layer)
+    assert written == str(given)
+    assert keeper.unsaved == []
+    assert os.listdir(recovery.state_folder()) == []
+    mender.close()
+    keeper.stop(keep=True)
+
+    again = read_segmentation(given)
+    np.testing.assert_array_equal(again.mask, last)
+    assert again.geometry.matches(geometry, 1e-6)
+    assert (again.mask == 5).sum() == (mask == 5).sum()  # protected throughout
+    other = ViewerModel()
+    (reopened,) = open_path(other, given)
+    np.testing.assert_array_equal(reopened.data, last)
+    np.testing.assert_allclose(reopened.scale, layer.scale)
+    np.testing.assert_allclose(reopened.translate, layer.translate)
+    assert scan.read_bytes() == inputs
+
+
+def test_a_killed_session_is_restored_onto_the_reopened_image(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MEDSEG_STATE", str(tmp_path / "state"))
+    pixels, mask = phantom()
+    scan = tmp_path / "scan.nii.gz"
+    write_image(Image(pixels[None], oblique()), scan)
+    given = tmp_path / "scan_mask.nii.gz"
+    write_segmentation(Segmentation(mask, LABELS, oblique()), given)
+
+    viewer = ViewerModel()
+    keeper = unsaved.keeper_of(viewer)
+    open_path(viewer, scan)
+    (layer,) = open_path(viewer, given)
+    layer.paint((4, 5, 5), 1)
+    keeper.save(0.0)  # the stroke only: the rest of the mask is in its file
+    expected = layer.data.copy()
+    (journal,) = recovery.state_folder().iterdir()
+    torn = journal.read_bytes() + b"T\x99\0\0"  # it died in the next record
+    keeper.stop(keep=False)
+    assert not journal.exists()
+    journal.write_bytes(torn)
+    monkeypatch.setattr(recovery, "is_alive", lambda header: False)
+
+    other = ViewerModel()
+    open_path(other, scan)
+    (reopened,) = open_path(other, given)
+    (found,) = recovery.find_lost()
+    assert found.header.image_path == str(scan)
+    assert recovery.fingerprint(scan) == found.header.image_print
+    restored, remark = recovery.restore(other, found)
+    assert restored is reopened
+    assert "cut off" in remark
+    np.testing.assert_array_equal(restored.data, expected)
+    restored.undo()
+    np.testing.assert_array_equal(restored.data, mask)

@@ -1,0 +1,557 @@
+"""Refine: prompts, tools, one undo for all, keys and layers given back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from medseg.errors import ConfigError
+from medseg.geometry import Geometry
+from medseg.labels import Label, LabelSet
+from medseg.segmentation import Segmentation
+
+pytest.importorskip("napari")
+from napari.components import ViewerModel
+from napari.utils.shortcuts import default_shortcuts
+
+from medseg.napari_plugin import recovery, unsaved
+from medseg.napari_plugin.layers import segmentation_layers
+from medseg.napari_plugin.mender import Mender
+from medseg.refine import tools
+from medseg.refine.prompts import Box, Point, Scribble
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MEDSEG_STATE", str(tmp_path / "state"))
+
+
+def disc(shape=(48, 48), centre=(24, 24), radius=12) -> np.ndarray:
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
+
+
+def film_with_half_a_disc(viewer):
+    """A bright disc whose mask (label 1) lacks the right half; label 2 in a corner."""
+    truth = disc()
+    image = viewer.add_image(np.where(truth, 200.0, 20.0), name="film")
+    mask = np.where(truth, 1, 0).astype(np.uint8)
+    mask[:, 25:] = 0
+    mask[:4, :4] = 2
+    layer = viewer.add_labels(mask, name="mask")
+    return image, layer, truth
+
+
+def dice(a, b) -> float:
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+# The model
+
+
+@pytest.fixture
+def mended():
+    viewer = ViewerModel()
+    image, layer, truth = film_with_half_a_disc(viewer)
+    mender = Mender(viewer)
+    mender.choose(layer, image)
+    yield SimpleNamespace(viewer=viewer, layer=layer, truth=truth, mender=mender)
+    mender.close()
+
+
+@pytest.mark.parametrize("method", ["graph_cut", "random_walker", "grow"])
+def test_a_click_mends_and_undo_and_redo_are_exact(mended, method) -> None:
+    before = mended.layer.data.copy()
+    mended.mender.method = method
+    assert mended.mender.add(Point((24, 30))) > 0
+    after = mended.layer.data.copy()
+    assert dice(after == 1, mended.truth) > dice(before == 1, mended.truth)
+    mended.mender.undo()
+    np.testing.assert_array_equal(mended.layer.data, before)
+    assert mended.mender.prompts == ()
+    mended.mender.redo()
+    np.testing.assert_array_equal(mended.layer.data, after)
+    assert len(mended.mender.prompts) == 1
+
+
+def test_napari_s_own_undo_takes_prompts_along(mended) -> None:
+    before = mended.layer.data.copy()
+    mended.mender.add(Point((24, 30)))
+    mended.layer.paint((40, 40), 1)
+    mended.mender.add(Point((40, 5), positive=False))  # nothing there: no step
+    painted = mended.layer.data.copy()
+    mended.layer.undo()  # the stroke
+    assert len(mended.mender.prompts) == 2
+    mended.layer.undo()  # the first answer, and the one after it
+    np.testing.assert_array_equal(mended.layer.data, before)
+    assert mended.mender.prompts == ()
+    mended.layer.redo()
+    assert Point((24, 30)) in mended.mender.prompts
+    mended.layer.redo()
+    np.testing.assert_array_equal(mended.layer.data, painted)
+
+
+def test_an_answer_that_changes_nothing_is_taken_back_alone(mended) -> None:
+    mended.mender.add(Point((24, 30)))
+    after = mended.layer.data.copy()
+    assert mended.mender.add(Point((24, 20))) == 0
+    mended.mender.undo()
+    np.testing.assert_array_equal(mended.layer.data, after)
+    assert len(mended.mender.prompts) == 1
+    mended.mender.redo()
+    assert len(mended.mender.prompts) == 2
+
+
+def test_reset_takes_all_prompts_back_as_one_step(mended) -> None:
+    before = mended.layer.data.copy()
+    mended.mender.add(Point((24, 30)))
+    mended.mender.add(Box((10, 40), (14, 44)))
+    after = mended.layer.data.copy()
+    assert mended.mender.reset() > 0
+    np.testing.assert_array_equal(mended.layer.data, before)
+    assert mended.mender.prompts == ()
+    mended.layer.undo()
+    np.testing.assert_array_equal(mended.layer.data, after)
+    assert mended.mender.reset() == 0
+    mended.mender.accept()
+
+
+@pytest.mark.parametrize("protect", [True, False])
+def test_other_labels_are_protected_by_default(mended, protect) -> None:
+    mended.mender.method = "paint"
+    assert mended.mender.protect
+    mended.mender.protect = protect
+    mended.mender.add(Box((0, 0), (6, 6)))
+    assert (mended.layer.data[:4, :4] == 2).all() == protect
+
+
+def test_tools_are_one_step_each(mended) -> None:
+    states = [mended.layer.data.copy()]
+    for tool in (
+        lambda w: tools.grow(w.labels, w.value, 2, w.spacing),
+        lambda w: tools.relabel(w.labels, 2, 7),
+        lambda w: tools.fill_holes(w.labels, w.value),
+    ):
+        mended.mender.use_tool(tool)
+        states.append(mended.layer.data.copy())
+    assert (states[1] == 1).sum() > (states[0] == 1).sum()
+    mended.mender.undo()  # filling holes changed nothing and is no step
+    np.testing.assert_array_equal(mended.layer.data, states[1])
+    mended.mender.undo()
+    np.testing.assert_array_equal(mended.layer.data, states[0])
+
+
+def volume():
+    viewer = ViewerModel()
+    pixels = np.zeros((5, 20, 24), np.float32)
+    pixels[:, 5:15, 6:18] = 1
+    image = viewer.add_image(pixels, scale=(3, 1, 1))
+    layer = viewer.add_labels(np.zeros((5, 20, 24), np.uint8), scale=(3, 1, 1))
+    mender = Mender(viewer)
+    mender.choose(layer, image)
+    return viewer, layer, mender
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_prompt_changes_the_slice_that_is_shown_in_all_three_views(axis) -> None:
+    viewer, layer, mender = volume()
+    order = [axis, *(a for a in range(3) if a != axis)]
+    viewer.dims.order = tuple(order)
+    index = (2, 9, 11)[axis]
+    viewer.dims.set_current_step(axis, index)
+    world = np.array((2, 9, 11)) * (3, 1, 1)
+    mender.method = "paint"
+    position = mender.to_part(world)
+    assert position == (2.0, 9.0, 11.0)
+    mender.add(Point(position))
+    assert layer.data[2, 9, 11] == 1
+    hits = np.nonzero(layer.data)
+    assert set(hits[axis]) == {index}
+    mender.use_tool(lambda w: tools.grow(w.labels, w.value, 1.0, w.spacing))
+    assert set(np.nonzero(layer.data)[axis]) == {index}
+    viewer.dims.ndisplay = 3
+    with pytest.raises(ConfigError, match="3-D"):
+        mender.add(Point(position))
+
+
+def test_the_volume_as_a_whole_and_between_slices() -> None:
+    viewer, layer, mender = volume()
+    mender.volume, mender.method = True, "paint"
+    mender.add(Box((0, 5, 6), (0, 14, 17)))
+    mender.add(Box((4, 5, 6), (4, 14, 17)))
+    count = mender.use_tool(
+        lambda w: tools.fill_between_slices(w.labels, w.value, axis=w.plane_axis)
+    )
+    assert count == 3 * 120
+    assert (layer.data[:, 5:15, 6:18] == 1).all()
+    layer.undo()
+    assert not layer.data[1:4].any()
+    mender.close()
+
+
+def test_time_stays_where_it_is() -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_labels(np.zeros((3, 4, 10, 12), np.uint16))
+    viewer.dims.set_current_step(0, 2)
+    viewer.dims.set_current_step(1, 1)
+    mender = Mender(viewer)
+    mender.choose(layer)
+    mender.method = "paint"
+    mender.add(Scribble((mender.to_part((2, 1, 3, 3)), mender.to_part((2, 1, 3, 8)))))
+    assert np.count_nonzero(layer.data) == np.count_nonzero(layer.data[2, 1]) == 6
+    viewer.dims.set_current_step(0, 0)
+    mender.add(Point(mender.to_part((0, 1, 5, 5))))
+    assert layer.data[0, 1, 5, 5] == 1
+    viewer.dims.order = (2, 1, 0, 3)
+    with pytest.raises(ConfigError, match="time"):
+        mender.add(Point((1, 5, 5)))
+    mender.close()
+
+
+def test_what_cannot_be_mended_is_said(mended) -> None:
+    other = mended.viewer.add_image(np.zeros((9, 9)))
+    with pytest.raises(ConfigError, match=r"shape \(9, 9\)"):
+        mended.mender.choose(mended.layer, other)
+    mended.mender.method = "model_guided"
+    with pytest.raises(ConfigError, match="probability"):
+        mended.mender.add(Point((24, 30)))
+    mended.mender.close()
+    with pytest.raises(ConfigError, match="not chosen"):
+        mended.mender.add(Point((24, 30)))
+
+
+# Nothing lost
+
+
+def test_masks_that_need_saving_are_known_and_can_be_given_back() -> None:
+    viewer = ViewerModel()
+    keeper = unsaved.keeper_of(viewer)
+    assert unsaved.keeper_of(viewer) is keeper
+    labels = LabelSet((Label(1, "heart", "#e0524d"),), "overlapping")
+    geometry = Geometry.upright((3.0, 0.5, 0.7))
+    seg = Segmentation(np.ones((1, 2, 8, 9), np.uint8), labels, geometry)
+    data, words, _ = segmentation_layers(seg, "film", source="/nowhere/film.png")[0]
+    drawn = viewer.add_labels(data, **words)
+    foreign = viewer.add_labels(np.ones((2, 8, 9), np.uint8), name="foreign")
+    assert keeper.unsaved == [drawn]  # of the model; nobody touched the other
+    foreign.paint((0, 4, 4), 3)
+    assert keeper.unsaved == [drawn, foreign]
+    while not keeper.save():
+        pass
+    assert len(list(recovery.state_folder().glob("*"))) == 2
+    assert recovery.find_lost() == ()  # this process is alive
+
+    expected, scale = foreign.data.copy(), drawn.scale
+    viewer.layers.remove(foreign)
+    assert [f.header.name for f in keeper.removed] == ["foreign"]
+    found = keeper.removed[0]
+    assert "foreign on an unsaved image" in found.title
+    layer, remark = recovery.restore(viewer, found)
+    np.testing.assert_array_equal(layer.data, expected)
+    assert remark == ""
+    recovery.discard(found)
+    assert keeper.removed == ()
+
+    keeper.mark_saved(drawn, "/nowhere/film_mask.nii.gz")
+    assert drawn not in keeper.unsaved
+    drawn.paint((0, 4, 4), 0)
+    assert drawn in keeper.unsaved
+    unsaved.mark_saved(drawn.data, "/nowhere/film_mask.nii.gz")
+    assert drawn not in keeper.unsaved
+    keeper.look(drawn)
+    assert drawn in keeper.unsaved
+    keeper.stop(keep=True)
+    keeper.stop(keep=True)
+
+    dead = []
+    for path in recovery.state_folder().glob("*"):
+        head = recovery.read_header(path)
+        object.__setattr__(head, "started", 0.0)  # as if the number came again
+        assert not recovery.is_alive(head)
+        dead.append(recovery.Found(path, head))
+    kept = next(f for f in dead if f.header.name == drawn.name)
+    other = ViewerModel()
+    back, remark = recovery.restore(other, kept)
+    np.testing.assert_array_equal(back.data, drawn.data)
+    np.testing.assert_allclose(back.scale, scale)
+    known = back.metadata["medseg"]
+    assert (known["labels"], known["structure"]) == (labels, "heart")
+    assert known["geometry"] == geometry
+    assert "changed or is gone" in remark
+
+
+def test_fingerprints_and_folders(tmp_path) -> None:
+    assert recovery.fingerprint(tmp_path / "no") == ""
+    path = tmp_path / "series" / "a"
+    path.parent.mkdir()
+    path.write_bytes(b"x" * 10)
+    first = recovery.fingerprint(path), recovery.fingerprint(path.parent)
+    path.write_bytes(b"y" * 11)
+    assert recovery.fingerprint(path) != first[0]
+    assert recovery.fingerprint(path.parent) != first[1]
+    folder = recovery.state_folder()
+    assert folder.parent == tmp_path / "state"
+    if os.name == "posix":
+        assert folder.stat().st_mode & 0o077 == 0
+    (folder / f"junk{recovery.SUFFIX}").write_bytes(b"junk")
+    assert recovery.find_lost() == ()
+
+
+def test_a_journal_of_changes_needs_its_file(tmp_path) -> None:
+    path = recovery.new_journal_path()
+    head = unsaved.Header("m", (4, 4), "|u1", "file", mask_path=str(tmp_path / "gone"))
+    unsaved.JournalWriter(path, head).close()
+    with pytest.raises(recovery.FileError, match="changed or is gone"):
+        recovery.restore(ViewerModel(), recovery.Found(path, head))
+    assert path.exists()
+
+
+# The widget
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture
+def opened(make_napari_viewer):
+    from medseg.napari_plugin.widgets.refine import RefineWidget
+
+    viewer = make_napari_viewer(strict_qt=True)
+    image, layer, truth = film_with_half_a_disc(viewer)
+    widget = RefineWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Refine")
+    return SimpleNamespace(viewer=viewer, layer=layer, truth=truth, widget=widget)
+
+
+def drag(viewer, path, modifiers=()) -> None:
+    """Press, move and release on the canvas, as napari's own tests do."""
+    viewer = unsaved.unwrap(viewer)
+    event = SimpleNamespace(
+        type="mouse_press",
+        button=1,
+        modifiers=modifiers,
+        pos=np.array(path[0], float),
+        position=path[0],
+    )
+    following = [f(viewer, event) for f in viewer.mouse_drag_callbacks[-1:]]
+    steps = [f for f in following if f is not None]
+    for step in steps:
+        next(step)
+    event.type = "mouse_move"
+    for position in path[1:]:
+        event.position, event.pos = position, np.array(position, float)
+        for step in steps:
+            next(step)
+    event.type = "mouse_release"
+    for step in steps:
+        next(step, None)
+
+
+@pytest.mark.gui
+def test_three_corrections_by_mouse_then_undo_and_redo(opened) -> None:
+    viewer, layer, widget = opened.viewer, opened.layer, opened.widget
+    assert widget.layer is layer
+    assert widget.form.protect.isChecked()
+    drag(viewer, [(24, 30)])
+    assert widget.mender.prompts == ()  # prompts are off
+    states = [layer.data.copy()]
+    widget.use("point")
+    drag(viewer, [(24, 30)])
+    states.append(layer.data.copy())
+    widget.use("scribble")
+    drag(viewer, [(40, 40), (40, 44)])
+    states.append(layer.data.copy())
+    widget.form.method.setCurrentIndex(4)
+    widget.use("box")
+    drag(viewer, [(38, 38), (42, 46)], modifiers=("Shift",))
+    states.append(layer.data.copy())
+    assert [type(p).__name__ for p in widget.mender.prompts] == [
+        "Point",
+        "Scribble",
+        "Box",
+    ]
+    assert not np.array_equal(states[0], states[1])
+    assert not (states[3][38:43, 38:47] == 1).any()
+    assert {"prompts (points)", "prompts (lines)"} <= {x.name for x in viewer.layers}
+    assert viewer.layers.selection.active == layer
+    for state in states[-2::-1]:
+        widget.undo()
+        np.testing.assert_array_equal(layer.data, state)
+    for state in states[1:]:
+        widget.redo()
+        np.testing.assert_array_equal(layer.data, state)
+    widget.use("lasso")
+    drag(viewer, [(2, 30), (2, 40), (9, 40), (9, 30)])
+    assert (layer.data[4:8, 32:38] == 1).all()
+    drag(viewer, [(2, 30), (2, 31)])  # no outline
+    widget.reset()
+    np.testing.assert_array_equal(layer.data, states[0])
+    assert viewer.camera.mouse_pan
+
+
+@pytest.mark.gui
+def test_tools_by_button_and_by_drag(opened) -> None:
+    viewer, layer, widget = opened.viewer, opened.layer, opened.widget
+    panel = widget.form.tools
+    before = layer.data.copy()
+    panel.buttons["Grow"].click()
+    assert (layer.data == 1).sum() > (before == 1).sum()
+    assert "Grow" in widget.form.message.text()
+    panel.split.setChecked(True)
+    drag(viewer, [(24, 2), (24, 44)])
+    assert (layer.data == 3).any()
+    panel.brush.setChecked(True)
+    assert not panel.split.isChecked()
+    panel.set_range(100, 300)
+    drag(viewer, [(24, 34), (24, 46)])
+    assert layer.data[24, 36] == 1
+    assert layer.data[24, 45] == 0
+    panel.release()
+    panel.other.setValue(3)
+    panel.buttons["Merge"].click()
+    assert not (layer.data == 3).any()
+    panel.other.setValue(2)
+    panel.buttons["Relabel"].click()
+    assert "in use" in widget.form.message.text()
+    for name in ("Shrink", "Smooth", "Keep largest", "Fill holes", "Remove <"):
+        panel.buttons[name].click()
+    for _ in range(12):
+        layer.undo()
+    np.testing.assert_array_equal(layer.data, before)
+
+
+@pytest.mark.gui
+def test_keys_are_free_listed_and_given_back(opened) -> None:
+    viewer, widget = opened.viewer, opened.widget
+    core = {str(k) for keys in default_shortcuts.values() for k in keys}
+    bound = {s.key for s in widget.shortcuts.bound}
+    assert len(bound) == 9
+    assert not bound & core
+    assert all(f"<b>{key}</b>" in widget.form.keys.text() for key in bound)
+    keymap = {str(k): f for k, f in viewer.keymap.items()}
+    assert bound <= set(keymap)
+    keymap["W"](viewer)
+    assert widget.form.kinds["point"].isChecked()
+    keymap["N"](viewer)
+    assert widget.input.negative
+    assert widget.form.take.isChecked()
+    keymap["Q"](viewer)
+    assert widget.input.kind == "off"
+
+
+@pytest.mark.gui
+def test_closing_the_widget_leaves_the_viewer_as_it_was(make_napari_viewer) -> None:
+    from qtpy.QtCore import QCoreApplication, QEvent
+
+    from medseg.napari_plugin.widgets.refine import RefineWidget
+
+    viewer = make_napari_viewer(strict_qt=True)
+    film_with_half_a_disc(viewer)
+    keys, names = dict(viewer.keymap), [x.name for x in viewer.layers]
+    callbacks = list(viewer.mouse_drag_callbacks)
+    widget = RefineWidget(viewer)
+    widget.use("point")
+    drag(viewer, [(24, 30)])
+    assert len(viewer.layers) > len(names)
+    widget.deleteLater()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert dict(viewer.keymap) == keys
+    assert [x.name for x in viewer.layers] == names
+    assert list(viewer.mouse_drag_callbacks) == callbacks
+
+
+@pytest.mark.gui
+def test_closing_with_unsaved_masks_asks(
+    make_napari_viewer, tmp_path, capsys
+) -> None:
+    from qtpy.QtCore import QCoreApplication, QEvent
+    from qtpy.QtGui import QCloseEvent
+    from qtpy.QtWidgets import QMainWindow
+
+    from medseg.napari_plugin.widgets.close_guard import CloseGuard, main_window
+
+    viewer = make_napari_viewer(strict_qt=True)
+    _, layer, _ = film_with_half_a_disc(viewer)
+    window = QMainWindow()  # stands for napari's, which the fixture closes
+    window.show()
+    answers, saved = [], []
+
+    def save(viewer, layer) -> str:
+        if not saved:
+            saved.append("failed")
+            raise recovery.FileError(tmp_path, "is full")
+        saved.append(layer)
+        return str(tmp_path / "mask.nii.gz")
+
+    guard = CloseGuard(viewer, window, save=save, ask=lambda masks: answers.pop())
+    assert main_window(window) is window
+    close = lambda: guard.eventFilter(window, QCloseEvent())  # noqa: E731
+    assert not close()  # nothing is unsaved: nobody is asked
+    layer.paint((30, 40), 1)
+    assert guard.timer.isActive()
+    guard._autosave()
+    assert list(recovery.state_folder().glob("*"))
+    answers += ["cancel"]
+    assert close()
+    answers += ["save"]
+    assert close()  # it could not be saved: the window stays
+    assert "is not saved" in capsys.readouterr().out
+    assert guard.keeper.unsaved == [layer]
+    answers += ["save"]
+    assert not close()
+    assert saved[1:] == [layer]
+    assert not list(recovery.state_folder().glob("*"))
+    layer.paint((30, 30), 2)
+    guard._autosave()
+    answers += ["discard"]
+    assert not close()
+    guard._finish_if_closed()  # napari asked too, and the person stayed
+    assert list(recovery.state_folder().glob("*"))
+    answers += ["discard"]
+    assert not close()
+    window.hide()
+    guard._finish_if_closed()
+    assert not list(recovery.state_folder().glob("*"))
+    assert not guard.timer.isActive()
+    assert not guard.eventFilter(window, QEvent(QEvent.Type.Show))
+    window.deleteLater()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+
+@pytest.mark.gui
+def test_the_banner_restores_and_discards(
+    make_napari_viewer, monkeypatch, capsys
+) -> None:
+    from qtpy.QtCore import QCoreApplication, QEvent
+    from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+    from medseg.napari_plugin.widgets.recovery_banner import RecoveryBanner
+
+    viewer = make_napari_viewer(strict_qt=True)
+    lost = ViewerModel()
+    keeper = unsaved.keeper_of(lost)
+    for name in "ab":
+        lost.add_labels(np.zeros((8, 9), np.uint8), name=name).paint((4, 4), 3)
+    while not keeper.save():
+        pass
+    keeper.stop(keep=True)
+    monkeypatch.setattr(recovery, "is_alive", lambda header: False)
+    host = QWidget()
+    QVBoxLayout(host)
+    banner = RecoveryBanner(viewer, host)
+    assert not banner.isHidden()
+    assert len(banner.found) == 2
+    Path(banner.found[1].path).write_bytes(b"spoilt meanwhile")
+    banner.restore_all()
+    assert "no mask journal" in capsys.readouterr().out
+    assert [x.name for x in viewer.layers] == ["a"]
+    assert viewer.layers["a"].data[4, 4] == 3
+    monkeypatch.undo()
+    banner.discard_all()
+    unsaved.keeper_of(viewer).stop(keep=False)
+    host.deleteLater()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)

@@ -1,0 +1,418 @@
+"""A mask goes through napari and back: voxels, labels and place as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+
+from malformed_dicom import series
+from napari.components import ViewerModel
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels, Layer
+
+from medseg.errors import ConfigError, FileError
+from medseg.geometry import Geometry
+from medseg.image import Image
+from medseg.io import atomic, read_image, read_segmentation
+from medseg.labels import Label, LabelSet, chest_labels
+from medseg.napari_plugin import _commands, _reader, _writer
+from medseg.napari_plugin.layers import (
+    LayerData,
+    facts_of,
+    geometry_of,
+    image_layers,
+    segmentation_from_layers,
+    segmentation_layers,
+)
+from medseg.napari_plugin.placement import is_tilted, placement
+from medseg.segmentation import Segmentation
+
+TWO = LabelSet((Label(1, "bone", "#ff0000"), Label(300, "fat", "#00ff00")))
+CELLS = LabelSet((Label(1, "cell", "#ffffff"),), "instances")
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic.os, "fsync", lambda handle: None)
+
+
+def oblique(ndim: int) -> Geometry:
+    rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(ndim, ndim)))
+    rows = tuple(tuple(float(v) for v in row) for row in rotation)
+    return Geometry((3.0, 2.0, 1.5)[:ndim], (10.0, -20.0, 7.5)[:ndim], rows, "mm")
+
+
+CORONAL = Geometry(  # array z runs to the back, y from head to feet, x to the left
+    (3.0, 2.0, 1.5), (5.0, 6.0, 7.0), ((0, -1, 0), (1, 0, 0), (0, 0, 1)), "mm"
+)
+GEOMETRIES = {
+    "film in px": Geometry.pixels(2),
+    "film in mm": Geometry.upright((0.7, 0.35), detector_plane=True),
+    "turned film": oblique(2),
+    "volume": Geometry.upright((3.0, 1.0, 0.5)),
+    "coronal volume": CORONAL,
+    "oblique volume": oblique(3),
+}
+
+
+def mask_of(labels: LabelSet, geometry: Geometry) -> Segmentation:
+    rng = np.random.default_rng(3)
+    size = (3, 4, 5)[-geometry.ndim :]
+    if labels.kind == "overlapping":
+        mask = rng.integers(0, 2, (len(labels), *size), np.uint8)
+        return Segmentation(mask, labels, geometry)
+    values = [0, 1, 300] if labels is TWO else [0, 1, 2, 70_000]
+    return Segmentation(rng.choice(values, size).astype(np.int32), labels, geometry)
+
+
+def in_napari(layers: Sequence[LayerData]) -> list[Layer]:
+    return [Layer.create(*layer) for layer in layers]
+
+
+def tuples(layers: Sequence[Layer]) -> list[LayerData]:
+    return [layer.as_layer_data_tuple() for layer in layers]
+
+
+def same(one: Segmentation, two: Segmentation) -> None:
+    assert one.labels == two.labels
+    assert one.geometry.matches(two.geometry)
+    np.testing.assert_array_equal(one.mask, two.mask)
+
+
+# Every place and every format with every kind of labels, not all three crossed.
+FILES = [
+    *zip(
+        GEOMETRIES, (".tif", ".nii.gz", ".nrrd", ".tif", ".mha", ".nii.gz"), strict=True
+    ),
+    *(("oblique volume", suffix) for suffix in (".nrrd", ".mha", ".tif")),
+]
+
+
+@pytest.mark.parametrize(("place", "suffix"), FILES)
+@pytest.mark.parametrize("labels", [chest_labels(), TWO, CELLS], ids=lambda x: x.kind)
+def test_a_mask_survives_napari_and_a_file(
+    labels: LabelSet, place: str, suffix: str, tmp_path: Path
+) -> None:
+    seg = mask_of(labels, GEOMETRIES[place])
+    layers = in_napari(segmentation_layers(seg, "m"))
+    path = tmp_path / f"m{suffix}"
+    assert _writer.write_structures(str(path), tuples(layers)) == [str(path)]
+    reader = _reader.get_reader(str(path))
+    assert reader is not None
+    again = in_napari(reader(str(path)))
+    assert len(again) == (len(labels) if labels.kind == "overlapping" else 1)
+    same(segmentation_from_layers(tuples(again)), seg)
+    same(read_segmentation(path), seg)
+    assert [geometry_of(x).detector_plane for x in again[:1]] == [
+        seg.geometry.detector_plane
+    ]
+
+
+def test_structures_are_layers_named_and_coloured_like_their_label() -> None:
+    seg = mask_of(chest_labels(), Geometry.pixels(2))
+    layers = in_napari(segmentation_layers(seg, "film"))
+    assert [x.name for x in layers] == [f"{n} (film)" for n in seg.labels.names]
+    assert len({facts_of(x)["group"] for x in layers}) == 1
+    heart = layers[2]
+    assert facts_of(heart)["structure"] == "heart"
+    np.testing.assert_allclose(
+        heart.get_color(1)[:3], np.array([0xE0, 0x52, 0x4D]) / 255, atol=1e-3
+    )
+    heart.data[...] = 0
+    assert seg.mask[2].any()  # painting leaves the segmentation alone
+
+
+def test_exclusive_labels_have_their_colours() -> None:
+    (layer,) = in_napari(segmentation_layers(mask_of(TWO, Geometry.pixels(2)), "m"))
+    np.testing.assert_allclose(layer.get_color(300)[:3], (0, 1, 0))
+
+
+def test_one_structure_can_be_saved_alone(tmp_path: Path) -> None:
+    seg = mask_of(chest_labels(), Geometry.pixels(2))
+    heart = segmentation_layers(seg, "film")[2]
+    _writer.write_mask(str(tmp_path / "h.tif"), *heart[:2])
+    back = read_segmentation(tmp_path / "h.tif")
+    assert back.labels.names == ("heart",)
+    np.testing.assert_array_equal(back.mask[0], seg.mask[2])
+
+
+def test_structures_as_png_are_a_folder(tmp_path: Path) -> None:
+    seg = mask_of(chest_labels(), Geometry.upright((0.5, 0.25)))
+    layers = segmentation_layers(seg, "film")
+    written = _writer.write_structures(str(tmp_path / "film.png"), layers)
+    assert sorted(Path(p).name for p in written) == sorted(
+        f"{n}.png" for n in seg.labels.names
+    )
+    folder = str(tmp_path / "film")
+    reader = _reader.get_folder_reader(folder)
+    assert reader is not None
+    same(segmentation_from_layers(reader(folder)), seg)
+
+
+def test_a_value_painted_without_a_name_gets_one() -> None:
+    (layer,) = in_napari(segmentation_layers(mask_of(TWO, Geometry.pixels(2)), "m"))
+    layer.data[0, 0] = 7
+    seg = segmentation_from_layers([layer])
+    assert seg.labels.names == ("bone", "fat", "label_7")
+    assert seg.structure("label_7")[0, 0]
+
+
+def test_an_empty_mask_of_napari_has_one_label() -> None:
+    seg = segmentation_from_layers([Labels(np.zeros((3, 4), int))])
+    assert seg.labels.names == ("label_1",)
+    assert seg.geometry == Geometry.pixels(2)
+
+
+def test_a_scale_given_in_napari_counts() -> None:
+    (layer,) = in_napari(segmentation_layers(mask_of(TWO, Geometry.pixels(2)), "m"))
+    layer.scale, layer.units = (0.5, 0.25), ("mm", "mm")
+    assert geometry_of(layer).spacing == (0.5, 0.25)
+    assert geometry_of(layer).unit == "mm"
+
+
+def test_moving_a_coronal_mask_keeps_its_axes() -> None:
+    (layer,) = in_napari(segmentation_layers(mask_of(TWO, CORONAL), "m"))
+    layer.scale = 2 * np.array(CORONAL.spacing)
+    moved = geometry_of(layer)
+    assert moved.spacing == (6.0, 4.0, 3.0)
+    np.testing.assert_allclose(moved.direction, CORONAL.direction, atol=1e-9)
+
+
+def test_micrometres_become_millimetres() -> None:
+    layer = Labels(np.zeros((3, 4), int), scale=(2, 3), translate=(10, 20))
+    layer.units = ("um", "um")
+    found = geometry_of(layer)
+    np.testing.assert_allclose(found.spacing, (0.002, 0.003))
+    np.testing.assert_allclose(found.origin, (0.01, 0.02))
+
+
+def test_the_middle_of_a_volume_is_where_the_patient_has_it() -> None:
+    for geometry in (oblique(3), CORONAL, Geometry.upright((3.0, 1.0, 0.5))):
+        where = placement(geometry, (3, 4, 5))
+        assert where["scale"] == geometry.spacing
+        index = np.array((1.0, 1.5, 2.0))
+        shown = where["affine"] @ [*(index * geometry.spacing), 1]
+        assert sorted(shown[:3]) == pytest.approx(sorted(geometry.world(index)))
+
+
+def test_every_slice_of_a_tilted_volume_can_be_painted() -> None:
+    """With the tilt in the affine napari paints on other slices than it shows."""
+    geometry = oblique(3)
+    assert is_tilted(geometry)
+    assert not is_tilted(CORONAL)
+    viewer = ViewerModel()
+    image = Image(np.zeros((1, 9, 8, 8), np.uint8), geometry)
+    layer = viewer.add_labels(
+        np.zeros((9, 8, 8), np.uint8),
+        **{
+            k: v
+            for k, v in image_layers(image, "i")[0][1].items()
+            if k in ("scale", "affine", "units", "axis_labels")
+        },
+    )
+    assert viewer.dims.nsteps[0] == 9
+    for step in (0, 4, 8):
+        viewer.dims.set_current_step(0, step)
+        point = np.array(viewer.dims.point)
+        assert layer.world_to_data(point)[0] == pytest.approx(
+            layer.world_to_data([point[0], *layer.extent.world[1, 1:]])[0]
+        )
+
+
+def test_new_labels_of_napari_are_saved_where_their_image_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    geometry = oblique(3)
+    viewer = ViewerModel()
+    pixels = np.zeros((1, 3, 4, 5), np.uint8)
+    for layer in in_napari(image_layers(Image(pixels, geometry), "i")):
+        viewer.add_layer(layer)
+    image = viewer.layers[0]
+    labels = viewer.add_labels(np.ones((3, 4, 5), int), **_place(image))
+    monkeypatch.setattr("napari.current_viewer", lambda: viewer)
+    path = tmp_path / "m.nii.gz"
+    _writer.write_mask(str(path), *labels.as_layer_data_tuple()[:2])
+    assert read_segmentation(path).geometry.matches(geometry)
+
+
+def _place(layer: Layer) -> dict[str, Any]:
+    names = ("scale", "translate", "rotate", "shear", "affine", "units")
+    return {name: getattr(layer, name) for name in names}
+
+
+def test_a_dicom_segmentation_belongs_to_its_image(tmp_path: Path) -> None:
+    folder = tmp_path / "series"
+    folder.mkdir()
+    image = read_image(series(folder))
+    mask = (image.pixels[0] > 20).astype(np.uint8)
+    seg = Segmentation(mask[None], replace(chest_labels(), labels=TWO.labels[:1]),
+                       image.geometry)  # fmt: skip
+    layers = segmentation_layers(seg, "m", source=folder)
+    written = _writer.write_structures(str(tmp_path / "m.dcm"), layers)
+    reader = _reader.get_reader(written[0])
+    assert reader is not None
+    back = segmentation_from_layers(reader(written[0]))
+    np.testing.assert_array_equal(back.mask, seg.mask)
+    assert back.geometry.matches(seg.geometry)
+    lonely = segmentation_layers(seg, "m")
+    with pytest.raises(FileError, match="needs the DICOM image"):
+        _writer.write_structures(str(tmp_path / "n.dcm"), lonely)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_an_image_keeps_its_place(suffix: str, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4000, (1, 3, 4, 5), np.uint16)
+    (layer,) = in_napari(image_layers(Image(pixels, oblique(3)), "i"))
+    path = tmp_path / f"i{suffix}"
+    data, meta, _ = layer.as_layer_data_tuple()
+    assert _writer.write_image(str(path), data, meta) == [str(path)]
+    back = read_image(path)
+    np.testing.assert_array_equal(back.pixels, pixels)
+    assert back.geometry.matches(oblique(3))
+
+
+def test_only_what_was_written_is_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("napari.utils.notifications.show_info", told.append)
+    seg = mask_of(TWO, Geometry.pixels(2))
+    path = tmp_path / "m.bmp"
+    with pytest.raises(FileError, match="cannot write"):
+        _writer.write_structures(str(path), segmentation_layers(seg, "m"))
+    assert not path.exists()
+    assert told == []
+    _writer.write_structures(str(tmp_path / "m.tif"), segmentation_layers(seg, "m"))
+    assert told == [f"Saved and checked: {tmp_path / 'm.tif'}"]
+
+
+def structures() -> list[LayerData]:
+    return segmentation_layers(mask_of(chest_labels(), Geometry.pixels(2)), "f")
+
+
+def changed(layer: LayerData, data: Any = None, **meta: Any) -> LayerData:
+    return (layer[0] if data is None else data, {**layer[1], **meta}, layer[2])
+
+
+@pytest.mark.parametrize(
+    ("layers", "word"),
+    [
+        (list[LayerData](), "no labels layer"),
+        ([structures()[0]] * 2, "there twice"),
+        ([structures()[0], changed(structures()[1], structures()[1][0][:2])], "grid"),
+        ([structures()[0], changed(structures()[1], scale=(2.0, 2.0))], "grid"),
+        ([structures()[0], (np.full((4, 5), 2), {"name": "x"}, "labels")], "several"),
+        ([(np.full((4, 5), -1), {"name": "x"}, "labels")], "negative"),
+        ([(np.zeros((4, 5)), {"name": "x"}, "image")], "is no labels layer"),
+        ([(np.zeros((2, 2, 4, 5), int), {"name": "x"}, "labels")], "spatial axes"),
+        ([changed(structures()[0], shear=[1.0])], "sheared"),
+        ([changed(structures()[0], scale=(0.0, 1.0))], "scale"),
+    ],
+)
+def test_layers_that_are_no_mask(layers: list[LayerData], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        segmentation_from_layers(layers)
+
+
+def test_a_layer_of_another_make_joins_under_its_name() -> None:
+    mine = (np.ones((4, 5), int), {"name": "nodule"}, "labels")
+    seg = segmentation_from_layers([*structures()[:2], mine])
+    assert seg.labels.names == ("right_lung", "left_lung", "nodule")
+    assert [x.value for x in seg.labels] == [1, 2, 6]
+
+
+# --- commands ----------------------------------------------------------------------
+
+
+def viewer_with(*layers: LayerData) -> ViewerModel:
+    viewer = ViewerModel()
+    for layer in in_napari(layers):
+        viewer.add_layer(layer)
+    return viewer
+
+
+def film(tmp_path: Path) -> LayerData:
+    image = Image(np.zeros((1, 4, 5), np.uint8), GEOMETRIES["turned film"])
+    return image_layers(image, "film", source=tmp_path / "film.png")[0]
+
+
+def test_an_empty_mask_lies_on_its_image(tmp_path: Path) -> None:
+    viewer = viewer_with(film(tmp_path))
+    _commands.new_mask(viewer)
+    mask = viewer.layers[-1]
+    assert isinstance(mask, Labels)
+    assert mask.data.shape == (4, 5)
+    assert not mask.data.any()
+    assert geometry_of(mask) == GEOMETRIES["turned film"]
+    assert facts_of(mask)["source"] == str(tmp_path / "film.png")
+    viewer.layers.selection.clear()
+    viewer.add_layer(ImageLayer(np.zeros((4, 5))))
+    viewer.layers.selection.clear()
+    with pytest.raises(ConfigError, match="2 images are open"):
+        _commands.new_mask(viewer)
+
+
+def test_masks_are_saved_beside_their_image(tmp_path: Path) -> None:
+    seg = mask_of(chest_labels(), GEOMETRIES["turned film"])
+    source = tmp_path / "film.png"
+    layers = segmentation_layers(seg, "film", source=source)
+    viewer = viewer_with(film(tmp_path), *layers)
+    viewer.layers.selection = {viewer.layers[3]}  # one structure stands for all
+    _commands.save_beside(viewer)
+    same(read_segmentation(tmp_path / "film_mask.tif"), seg)
+    viewer.layers.selection.clear()
+    _commands.new_mask(viewer)
+    viewer.layers.selection.clear()
+    _commands.save_beside(viewer)
+    assert (tmp_path / "film_mask.png").exists()
+    written = _commands.save_mask_beside(viewer, viewer.layers[1])
+    assert written == str(tmp_path / "film_mask.tif")
+
+
+def test_a_mask_goes_back_to_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.nrrd"
+    seg = mask_of(TWO, oblique(3))
+    _writer.write_structures(str(path), segmentation_layers(seg, "m"))
+    viewer = viewer_with(*_reader.read_layers(path))
+    viewer.layers[0].data[0, 0, 0] = 300
+    _commands.save_beside(viewer)
+    assert read_segmentation(path).mask[0, 0, 0] == 300
+
+
+@pytest.mark.parametrize(
+    ("suffix", "count", "name"),
+    [
+        (".dcm", 5, "f_mask.nii.gz"),
+        (".tiff", 1, "f_mask.tif"),
+        (".mhd", 1, "f_mask.mha"),
+        (".jpg", 1, "f_mask.png"),
+        (".png", 5, "f_mask.tif"),
+        ("", 1, "f_mask.nii.gz"),
+    ],
+)
+def test_names_beside_an_image(suffix: str, count: int, name: str) -> None:
+    seg = mask_of(chest_labels(), Geometry.pixels(2))
+    layers = segmentation_layers(seg, "m", source=f"f{suffix}")[:count]
+    assert _commands.place_beside(layers) == Path(name)
+
+
+def test_what_cannot_be_saved_beside(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no mask"):
+        _commands.save_beside(viewer_with(film(tmp_path)))
+    seg = mask_of(TWO, Geometry.pixels(2))
+    with pytest.raises(ConfigError, match="which file it belongs to"):
+        _commands.save_beside(viewer_with(*segmentation_layers(seg, "m")))
+    one = segmentation_layers(seg, "m", source=tmp_path / "a.png")
+    two = segmentation_layers(seg, "n", source=tmp_path / "a.png")
+    viewer = viewer_with(*one, *two)
+    viewer.layers.selection.clear()
+    with pytest.raises(ConfigError, match=r"two masks would go to a_mask\.png"):
+        _commands.save_beside(viewer)
+    assert not list(tmp_path.iterdir())

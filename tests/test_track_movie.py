@@ -1,0 +1,354 @@
+"""A movie through ``medseg track``, with a predictor that needs no network."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from fakes import ChestPredictor, NumberPredictor, tree
+
+from medseg import cli
+from medseg.batch import load
+from medseg.batch.measure_cells import measure_result, read_filled
+from medseg.batch.track import WORK_NAME, TrackOptions, track_movie
+from medseg.errors import ConfigError, FileError, LockedError, PlanError
+from medseg.io.ctc import read_track_table, validate_result
+from medseg.lineage import TrackRow
+from medseg.measure.tracks import Scale
+
+ALL = TrackOptions(tables=True, pictures=True, report=True, scale=Scale((0.5, 0.5), 60))
+
+
+class BoxPredictor(NumberPredictor):
+    """Labels are the grey values; may stop at a frame as if the user had."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        super().__init__()
+        self.stop_after = stop_after
+
+    def infer(self, prepared):
+        if self.stop_after is not None and self.seen >= self.stop_after:
+            raise KeyboardInterrupt
+        return super().infer(prepared)
+
+
+def boxes(t: int) -> np.ndarray:
+    """One cell drifts; another divides after frame 2; the third is lost in frame 2."""
+    pixels = np.zeros((32, 48), np.uint8)
+    pixels[3:9, 4 + t : 10 + t] = 20 + t  # its label changes from frame to frame
+    if t < 3:
+        pixels[18:26, 10:22] = 40
+    else:
+        pixels[18:26, 8 - t : 14 - t] = 41
+        pixels[18:26, 18 + t : 24 + t] = 42
+    if t != 2:
+        pixels[10:16, 36:42] = 60
+    return pixels
+
+
+@pytest.fixture
+def sequence(tmp_path: Path) -> Path:
+    folder = tmp_path / "01"
+    folder.mkdir()
+    for t in range(5):
+        tifffile.imwrite(folder / f"t{t:03d}.tif", boxes(t))
+    return folder
+
+
+def test_a_movie_becomes_a_valid_result(sequence: Path, tmp_path: Path) -> None:
+    out = tmp_path / "01_RES"
+    summary = track_movie(sequence, out, BoxPredictor(), ALL)
+    assert str(summary) == "5 done, 0 failed, 0 skipped"
+    validate_result(out)
+    assert read_track_table(out / "res_track.txt") == (
+        TrackRow(1, 0, 4), TrackRow(2, 0, 2), TrackRow(3, 0, 4), TrackRow(4, 3, 4, 2), TrackRow(5, 3, 4, 2),
+    )  # fmt: skip
+    names = {p.name for p in out.iterdir()}
+    assert names == {
+        *(f"mask{t:03d}.tif" for t in range(5)),
+        "res_track.txt", "medseg-run.json", "filled.csv", "report",
+        "cells.csv", "tracks.csv", "counts.csv", "curves.png", "lineage.png",
+    }  # fmt: skip
+    assert len(list((out / "report").iterdir())) == 5
+    mask = tifffile.imread(out / "mask002.tif")
+    assert (mask[10:16, 36:42] == 3).all()  # made up where the cell was lost
+    assert read_filled(out) == {(2, 3)}
+    facts = json.loads((out / "medseg-run.json").read_text())
+    assert (facts["cells"], facts["divisions"], facts["filled"]) == (17, 1, 1)
+    with (out / "cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 17
+    assert rows[0]["area_um2"] == "9.0"
+
+
+def test_a_finished_run_does_nothing_again(sequence: Path, tmp_path: Path) -> None:
+    out, predictor = tmp_path / "01_RES", BoxPredictor()
+    track_movie(sequence, out, predictor)
+    before = tree(out)
+    summary = track_movie(sequence, out, predictor)
+    assert (str(summary), predictor.seen) == ("0 done, 0 failed, 5 skipped", 5)
+    assert tree(out) == before
+    # A changed frame, option or output, or --overwrite, is work.
+    tifffile.imwrite(sequence / "t004.tif", boxes(3))
+    assert track_movie(sequence, out, predictor).done == 5
+    assert track_movie(sequence, out, predictor, TrackOptions(fill=False)).done == 5
+    (out / "mask000.tif").unlink()
+    assert track_movie(sequence, out, predictor, TrackOptions(fill=False)).done == 5
+    again = TrackOptions(fill=False, overwrite=True)
+    assert track_movie(sequence, out, predictor, again).done == 5
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3])
+def test_a_stopped_run_resumes_to_the_same_bytes(
+    stop: int, sequence: Path, tmp_path: Path
+) -> None:
+    whole, parts = tmp_path / "a_RES", tmp_path / "b_RES"
+    track_movie(sequence, whole, BoxPredictor(), ALL)
+    with pytest.raises(KeyboardInterrupt):
+        track_movie(sequence, parts, BoxPredictor(stop), ALL)
+    assert not list(parts.glob("mask*.tif"))
+    assert (parts / WORK_NAME).is_dir()
+    predictor = BoxPredictor()
+    summary = track_movie(sequence, parts, predictor, ALL)
+    assert summary.done + summary.skipped == 5
+    assert predictor.seen == summary.done <= 5 - max(0, stop - 1)
+    assert tree(parts) == tree(whole)
+
+
+def test_a_damaged_work_mask_is_made_again(sequence: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        track_movie(sequence, tmp_path / "r", BoxPredictor(3))
+    masks = sorted((tmp_path / "r" / WORK_NAME).glob("frame*.tif"))
+    masks[0].write_bytes(b"half")
+    track_movie(sequence, tmp_path / "r", BoxPredictor())
+    track_movie(sequence, tmp_path / "s", BoxPredictor())
+    assert tree(tmp_path / "r") == tree(tmp_path / "s")
+
+
+def test_a_frame_that_fails_is_named_and_nothing_is_linked(
+    sequence: Path, tmp_path: Path
+) -> None:
+    class Broken(BoxPredictor):
+        def prepare(self, image):
+            if image.meta["frame"] == 1:
+                raise FileError("t001.tif", "is odd", "Look at it")
+            return image
+
+    out = tmp_path / "r"
+    summary = track_movie(sequence, out, Broken())
+    assert summary.errors == ("frame 1: is odd. Look at it.",)
+    assert str(summary) == "4 done, 1 failed, 0 skipped"
+    assert not list(out.glob("mask*.tif"))
+    assert (
+        str(track_movie(sequence, out, BoxPredictor())) == "1 done, 0 failed, 4 skipped"
+    )
+
+
+def test_existing_masks_are_linked_without_a_model(
+    sequence: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "r"
+    summary = track_movie(sequence, out, None, masks=sequence)
+    assert summary.facts["tracks"] == 5
+    validate_result(out)
+    again = track_movie(
+        sequence, tmp_path / "s", None, masks=out
+    )  # a result is masks too
+    assert read_track_table(tmp_path / "s/res_track.txt") == read_track_table(
+        out / "res_track.txt"
+    )
+    assert again.facts["filled"] == 0
+    track_movie(sequence, tmp_path / "t", BoxPredictor())
+    for t in range(5):
+        name = f"mask{t:03d}.tif"
+        assert (tmp_path / "t" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_a_movie_without_cells(tmp_path: Path) -> None:
+    folder = tmp_path / "01"
+    folder.mkdir()
+    for t in range(2):
+        tifffile.imwrite(folder / f"t{t:03d}.tif", np.zeros((8, 8), np.uint8))
+    summary = track_movie(folder, tmp_path / "r", BoxPredictor(), ALL)
+    assert (summary.facts["cells"], summary.facts["tracks"]) == (0, 0)
+    assert (tmp_path / "r/res_track.txt").read_text() == ""
+
+
+def test_what_is_refused_before_any_work(sequence: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="is also an input folder"):
+        track_movie(sequence, sequence, BoxPredictor())
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(PlanError, match="is a file"):
+        track_movie(sequence, file, BoxPredictor())
+    foreign = tmp_path / "02_RES"
+    foreign.mkdir()
+    (foreign / "res_track.txt").write_text("1 0 0 0\n")
+    with pytest.raises(PlanError, match="has not written"):
+        track_movie(sequence, foreign, BoxPredictor())
+    assert (
+        track_movie(
+            sequence, foreign, BoxPredictor(), TrackOptions(overwrite=True)
+        ).done
+        == 5
+    )
+    with pytest.raises(ConfigError, match="gives overlapping labels"):
+        track_movie(sequence, tmp_path / "r", ChestPredictor())
+    with pytest.raises(PlanError, match="Give --model or --masks"):
+        track_movie(sequence, tmp_path / "r", None)
+    with pytest.raises(ConfigError, match="link.speed"):
+        track_movie(
+            sequence, tmp_path / "r", BoxPredictor(), TrackOptions(link={"speed": 1})
+        )
+
+
+def test_one_run_at_a_time(sequence: Path, tmp_path: Path) -> None:
+    from medseg.batch.lock import hold
+
+    (tmp_path / "r").mkdir()
+    with hold(tmp_path / "r"), pytest.raises(LockedError):
+        track_movie(sequence, tmp_path / "r", BoxPredictor())
+
+
+def test_measuring_a_result(sequence: Path, tmp_path: Path) -> None:
+    out, table = tmp_path / "01_RES", tmp_path / "t.csv"
+    track_movie(sequence, out, BoxPredictor(), ALL)
+    found = measure_result(out, table, images=sequence, scale=ALL.scale)
+    assert str(found).startswith("17 cells in 5 frames, 5 tracks: t.csv, t_tracks.csv")
+    for name, ours in (("t", "cells"), ("t_tracks", "tracks"), ("t_counts", "counts")):
+        assert (tmp_path / f"{name}.csv").read_text() == (
+            out / f"{ours}.csv"
+        ).read_text()
+    assert (tmp_path / "t_lineage.png").is_file()
+    with pytest.raises(ConfigError, match=r"is no \.csv file"):
+        measure_result(out, tmp_path / "t.txt")
+    (out / "filled.csv").write_text("frame,cell\n1,x\n")
+    with pytest.raises(FileError, match="line 2"):
+        measure_result(out, table)
+
+
+def run(*words: object) -> int:
+    return cli.run([str(word) for word in words])
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(
+        load, "load_predictor", lambda models, **options: BoxPredictor()
+    )
+    return "boxes"
+
+
+def test_the_command_line(
+    sequence: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "01_RES"
+    assert (
+        run(
+            "track",
+            sequence,
+            "-o",
+            out,
+            "--model",
+            model,
+            "--tables",
+            "--spacing",
+            "0.5,0.5",
+        )
+        == 0
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "5 done, 0 failed, 0 skipped"
+    assert "17 cells, 5 tracks, 1 divisions, 1 gaps filled" in lines[-2]
+    assert run("measure", out, "-o", tmp_path / "t.csv", "--frame-interval", 60) == 0
+    truth = tmp_path / "01_GT/TRA"
+    truth.mkdir(parents=True)
+    for t in range(5):
+        (truth / f"man_track{t:03d}.tif").write_bytes(
+            (out / f"mask{t:03d}.tif").read_bytes()
+        )
+    (truth / "man_track.txt").write_bytes((out / "res_track.txt").read_bytes())
+    assert run("evaluate", out, tmp_path, "--ctc", "--json", tmp_path / "s.json") == 0
+    assert "1.000000" in capsys.readouterr().out
+    assert json.loads((tmp_path / "s.json").read_text())["mean"]["TRA"] == 1
+    assert (tmp_path / "s_errors.csv").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("track", "01", "-o", "r"), "--model: is not given"),
+        (
+            ("track", "01", "-o", "r", "--model", "m", "--masks", "01"),
+            "--masks are both given",
+        ),
+        (
+            ("track", "01", "-o", "r", "--masks", "01", "--spacing", "a"),
+            "Give two or three numbers",
+        ),
+        (
+            ("track", "01", "-o", "r", "--masks", "01", "--frame-interval", "0"),
+            "frame interval: is (0.0,)",
+        ),
+        (("track", "nowhere", "-o", "r", "--masks", "01"), "nowhere: "),
+        (("evaluate", "r", "01", "--ctc"), "r: is no folder"),
+        (("evaluate", "01", "01", "--ctc", "--json", "a.txt"), "does not end in .json"),
+        (("measure", "01", "-o", "t.csv", "--spacing", "1,1"), "belong to cells"),
+    ],
+)
+def test_usage_errors_are_one_line(
+    words: tuple[str, ...],
+    message: str,
+    sequence: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(sequence.parent)
+    assert run(*words) in (1, 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (sequence.parent / "r").exists()
+
+
+def test_a_hole_in_the_movie_is_one_line(
+    sequence: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sequence / "t002.tif").unlink()
+    assert run("track", sequence, "-o", tmp_path / "r", "--model", model) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "2" in line
+    assert str(sequence) in line
+
+
+def test_with_a_real_network(sequence: Path, tmp_path: Path) -> None:
+    """A network that is its input: bright is cell, then the model's own decoding."""
+    pytest.importorskip("torch")
+    import torch
+    from model_builders import function_model, tiny_spec
+
+    from medseg.instances import InstanceRule
+    from medseg.labels import Label, LabelSet
+    from medseg.model_spec import Decoding, Inference, Network
+    from medseg.predict import Predictor
+
+    arguments = {"in_channels": 1, "out_channels": 2, "widths": [2, 4]}
+    spec = tiny_spec(
+        labels=LabelSet((Label(1, "cell", "#ffffff"),), "instances"),
+        network=Network("unet", arguments),
+        preprocessing=(),
+        inference=Inference("sliding_window", (16, 16)),
+        decoding=Decoding("instances", instances=InstanceRule()),
+    )
+    model = function_model(spec, lambda x: torch.cat([10 - x, x - 10], 1))
+    predictor = Predictor(model, engine="torch")
+    summary = track_movie(sequence, tmp_path / "r", predictor)
+    assert summary.facts["tracks"] == 5
+    track_movie(sequence, tmp_path / "s", BoxPredictor())
+    for t in range(5):  # the cells that were drawn, under other numbers
+        a, b = (tifffile.imread(tmp_path / r / f"mask{t:03d}.tif") for r in "rs")
+        np.testing.assert_array_equal(a > 0, b > 0)
+        assert len(np.unique(a + 100 * b)) == len(np.unique(b))
