@@ -134,6 +134,7 @@ def refine(viewer: napari.Viewer) -> None:
     side = float(np.percentile(columns, 20))
     widget._prompted(Scribble(((y - 20, side), (y + 10, side + 6)), width=5))
     wait_while(lambda: widget.busy)
+    widget.form.list_keys.setChecked(True)
 
 
 PICTURES: dict[str, Callable[[napari.Viewer], None]] = {

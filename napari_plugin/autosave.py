@@ -263,4 +263,3 @@ def _ends(where: Any, size: int) -> tuple[int, int] | None:
     if indices.dtype.kind not in "iu" or not indices.size:
         return None
     return int(indices.min()), int(indices.max())
-

@@ -10,8 +10,7 @@ prompts come and go with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +19,11 @@ from psygnal import Signal
 from medseg.errors import ConfigError
 from medseg.labels import Label, LabelSet
 from medseg.napari_plugin import history
+from medseg.napari_plugin.part import Place, Work, check_fits, part_of, shown_place
 from medseg.napari_plugin.unsaved import unwrap
 from medseg.refine.edit import Edit
 from medseg.refine.methods import METHODS, MethodName
-from medseg.refine.prompts import Position, Prompt
+from medseg.refine.prompts import Prompt
 from medseg.refine.session import RefineSession
 
 if TYPE_CHECKING:
@@ -35,61 +35,6 @@ Tool = Callable[["Work"], Edit]
 
 # Any number may be mended, whatever names the mask has: as for instances.
 _ANY = LabelSet((Label(1, "object", "#ffffff"),), "instances")
-
-
-@dataclass(frozen=True)
-class Place:
-    """The part of a layer that is worked on.
-
-    Args:
-        within: Index of the part in the layer: integers for leading axes such as
-            time, full slices for the last two or three.
-        plane_axis: Axis of the part across which slices lie; None for a film.
-        index: The slice shown.
-    """
-
-    within: tuple[int | slice, ...]
-    plane_axis: int | None
-    index: int
-
-    @property
-    def plane(self) -> tuple[int | slice, ...]:
-        """Index of the slice shown within the part."""
-        if self.plane_axis is None:
-            return (slice(None),) * 2
-        free = [slice(None)] * 3
-        return tuple(
-            self.index if axis == self.plane_axis else s for axis, s in enumerate(free)
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """What a tool is given: a label map and what belongs to it.
-
-    Args:
-        labels: The mask, one slice ``(Y, X)`` or the volume ``(Z, Y, X)``; a view.
-        image: The image of the same shape.
-        spacing: Distance between neighbours along each axis.
-        value: The label to edit.
-        protect: Whether other labels stay as they are.
-        plane_axis: Axis across which slices lie; None for one slice or a film.
-        dropped: Axis of the volume that the slice has lost, else None.
-    """
-
-    labels: NDArray[Any]
-    image: NDArray[Any]
-    spacing: tuple[float, ...]
-    value: int
-    protect: bool
-    plane_axis: int | None
-    dropped: int | None = None
-
-    def inside(self, path: Sequence[Position]) -> tuple[Position, ...]:
-        """Return positions of the part as positions in ``labels``."""
-        return tuple(
-            tuple(v for axis, v in enumerate(p) if axis != self.dropped) for p in path
-        )
 
 
 class Mender:
@@ -130,7 +75,7 @@ class Mender:
         layer, image, probability = map(unwrap, (layer, image, probability))
         for given in (image, probability):
             if layer is not None and given is not None:
-                _check_fits(layer, given)
+                check_fits(layer, given)
         if self.layer is not None:
             self.layer.events.set_data.disconnect(self._on_refresh)
         self.layer, self.image, self.probability = layer, image, probability
@@ -159,25 +104,7 @@ class Mender:
         Raises:
             ConfigError: If no mask is chosen or the view is 3-D.
         """
-        layer = self._need_layer()
-        dims, ndim = self._viewer.dims, layer.ndim
-        if dims.ndisplay != 2:
-            raise ConfigError("view", "is 3-D", "Switch to 2-D (Ctrl-Y) to mend")
-        shift = dims.ndim - ndim
-        shown = sorted(d - shift for d in dims.displayed)
-        if shown[0] < 0:
-            raise ConfigError("view", f"axes {shown} are not all the mask's")
-        point = layer.world_to_data(dims.point)
-        step = np.floor(np.asarray(point) + 0.5).astype(int)
-        spatial = min(ndim, 3)
-        lead = ndim - spatial
-        if any(axis < lead for axis in shown):
-            raise ConfigError("view", "shows time as space", "Reset the axis order")
-        within = tuple(int(s) for s in step[:lead]) + (slice(None),) * spatial
-        hidden = [a - lead for a in range(lead, ndim) if a not in shown]
-        if not hidden:
-            return Place(within, None, 0)
-        return Place(within, hidden[0], int(step[lead + hidden[0]]))
+        return shown_place(self._viewer, self._need_layer())
 
     def to_part(self, position: Any) -> tuple[float, ...]:
         """Return a world position as coordinates of the part that is shown."""
@@ -360,28 +287,10 @@ class Mender:
         if self.image is None:
             shape = tuple(layer.data.shape)[-min(layer.ndim, 3) :]
             return np.broadcast_to(np.float32(0), shape)
-        return _part(self.image, place)
+        return part_of(self.image, place)
 
     def _probability_part(self, place: Place) -> NDArray[Any] | None:
-        return None if self.probability is None else _part(self.probability, place)
-
-
-def _part(image: Image, place: Place) -> NDArray[Any]:
-    part = image.data[place.within]
-    if getattr(image, "rgb", False):
-        part = np.asarray(part)[..., :3].mean(axis=-1, dtype=np.float32)
-    return part
-
-
-def _check_fits(layer: Labels, image: Image) -> None:
-    shape = tuple(layer.data.shape)
-    found = tuple(image.data.shape)[: len(shape)]
-    if found != shape or len(image.data.shape) - bool(image.rgb) != len(shape):
-        raise ConfigError(
-            f"layer {image.name}",
-            f"has shape {tuple(image.data.shape)}, the mask has {shape}",
-            "Choose the image that the mask belongs to",
-        )
+        return None if self.probability is None else part_of(self.probability, place)
 
 
 def _kind(method: MethodName) -> type:

@@ -281,10 +281,10 @@ def _open_mask(viewer: ViewerModel, header: Header) -> Labels | None:
         if (
             isinstance(layer, Labels)
             and header.mask_path
-            and header.mask_path in (str(layer.source.path), facts_of(layer).get("path"))
+            and header.mask_path
+            in (str(layer.source.path), facts_of(layer).get("path"))
             and layer.name.split(" [")[0] == header.name.split(" [")[0]
             and tuple(layer.data.shape) == header.shape
         ):
             return layer
     return None
-

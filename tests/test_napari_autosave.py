@@ -278,9 +278,7 @@ def test_another_shape_begins_another_journal(tmp_path) -> None:
     layer = Labels(random_mask((60, 70)))
     follower = MaskWatch(
         layer,
-        lambda: JournalWriter(
-            tmp_path / next(names), header(tuple(layer.data.shape))
-        ),
+        lambda: JournalWriter(tmp_path / next(names), header(tuple(layer.data.shape))),
     )
     follower.save_all()
     layer.data = random_mask((50, 60))
@@ -344,16 +342,15 @@ for step in range(10_000):
 @pytest.mark.slow
 def test_killing_napari_loses_no_stroke_that_was_saved(tmp_path) -> None:
     path = tmp_path / "a"
-    run = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True
-    )
-    assert run.stdout is not None
-    while not run.stdout.readline().startswith("20 "):
-        assert run.poll() is None
-    time.sleep(0.05)
-    run.kill()
-    last = [line.split() for line in run.stdout if line.endswith("\n")][-1]
-    run.wait()
+    ) as run:
+        assert run.stdout is not None
+        while not run.stdout.readline().startswith("20 "):
+            assert run.poll() is None
+        time.sleep(0.05)
+        run.kill()
+        last = [line.split() for line in run.stdout if line.endswith("\n")][-1]
     found = read_journal(path)
     # A stroke may have been saved but not printed yet.
     assert np.count_nonzero(found.mask) >= int(last[1])

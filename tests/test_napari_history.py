@@ -132,7 +132,9 @@ def test_what_cannot_be_applied_is_refused_and_changes_nothing() -> None:
         with pytest.raises(ConfigError, match=message):
             history.apply_edits(layer, [good, edit])
     with pytest.raises(ConfigError, match="outside"):
-        history.apply_edits(layer, [block((slice(0, 2),), np.ones(2))], (9, slice(None)))
+        history.apply_edits(
+            layer, [block((slice(0, 2),), np.ones(2))], (9, slice(None))
+        )
     assert not layer.data.any()
     layer.editable = False
     with pytest.raises(ConfigError, match="not editable"):

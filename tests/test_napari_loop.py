@@ -19,7 +19,7 @@ from napari.components import ViewerModel
 from medseg.napari_plugin import recovery, unsaved
 from medseg.napari_plugin._reader import get_reader
 from medseg.napari_plugin.mender import Mender
-from medseg.napari_plugin.widgets.close_guard import save_mask_of
+from medseg.napari_plugin.widgets.saving import save_mask_of
 from medseg.refine import tools
 from medseg.refine.prompts import Box, Point, Scribble
 
@@ -95,7 +95,7 @@ def test_open_mend_undo_save_reopen(tmp_path, monkeypatch, suffix) -> None:
     for state in states[1:]:
         mender.redo()
         np.testing.assert_array_equal(layer.data, state)
-    mender.redo()
+    mender.redo()  # the tool's step, if it made one
     np.testing.assert_array_equal(layer.data, last)
     assert keeper.unsaved == [layer]
     while not keeper.save():
@@ -113,8 +113,7 @@ def test_open_mend_undo_save_reopen(tmp_path, monkeypatch, suffix) -> None:
     np.testing.assert_array_equal(again.mask, last)
     assert again.geometry.matches(geometry, 1e-6)
     assert (again.mask == 5).sum() == (mask == 5).sum()  # protected throughout
-    other = ViewerModel()
-    (reopened,) = open_path(other, given)
+    (reopened,) = open_path(ViewerModel(), given)
     np.testing.assert_array_equal(reopened.data, last)
     np.testing.assert_allclose(reopened.scale, layer.scale)
     np.testing.assert_allclose(reopened.translate, layer.translate)

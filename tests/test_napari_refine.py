@@ -179,7 +179,7 @@ def test_a_prompt_changes_the_slice_that_is_shown_in_all_three_views(axis) -> No
 
 
 def test_the_volume_as_a_whole_and_between_slices() -> None:
-    viewer, layer, mender = volume()
+    _, layer, mender = volume()
     mender.volume, mender.method = True, "paint"
     mender.add(Box((0, 5, 6), (0, 14, 17)))
     mender.add(Box((4, 5, 6), (4, 14, 17)))
@@ -321,7 +321,7 @@ def opened(make_napari_viewer):
     from medseg.napari_plugin.widgets.refine import RefineWidget
 
     viewer = make_napari_viewer(strict_qt=True)
-    image, layer, truth = film_with_half_a_disc(viewer)
+    _, layer, truth = film_with_half_a_disc(viewer)
     widget = RefineWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Refine")
     return SimpleNamespace(viewer=viewer, layer=layer, truth=truth, widget=widget)
@@ -465,9 +465,7 @@ def test_closing_the_widget_leaves_the_viewer_as_it_was(make_napari_viewer) -> N
 
 
 @pytest.mark.gui
-def test_closing_with_unsaved_masks_asks(
-    make_napari_viewer, tmp_path, capsys
-) -> None:
+def test_closing_with_unsaved_masks_asks(make_napari_viewer, tmp_path, capsys) -> None:
     from qtpy.QtCore import QCoreApplication, QEvent
     from qtpy.QtGui import QCloseEvent
     from qtpy.QtWidgets import QMainWindow

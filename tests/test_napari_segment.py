@@ -137,7 +137,7 @@ def masks(viewer: Any) -> list[Any]:
 
 
 def test_a_stack_becomes_a_layer_a_structure(opened: Any, stack: np.ndarray) -> None:
-    viewer, widget, worker = opened()
+    viewer, widget, _worker = opened()
     run(widget)
     lung, heart = masks(viewer)
     assert [lung.name, heart.name] == ["lung (film)", "heart (film)"]
@@ -246,7 +246,7 @@ def test_cancel_keeps_what_has_arrived(opened: Any) -> None:
 
 
 def test_a_crash_is_a_message_and_the_next_run_works(opened: Any) -> None:
-    viewer, widget, worker = opened()
+    _viewer, widget, worker = opened()
     worker.hold = True
     widget.run()
     worker.jobs[-1].tell(Failed("The worker ended (killed by SIGKILL).", crashed=True))
@@ -278,7 +278,7 @@ def test_a_colour_film_has_three_channels(opened: Any) -> None:
 
 
 def test_devices_are_named_and_the_model_is_warmed(opened: Any) -> None:
-    viewer, widget, worker = opened()
+    _viewer, widget, worker = opened()
     texts = [widget.form.device.itemText(i) for i in range(widget.form.device.count())]
     assert texts == ["Auto (A card)", "A card", "Processor (OpenVINO)"]
     widget._warmed = True
@@ -298,7 +298,7 @@ def test_every_control_has_a_tooltip(opened: Any) -> None:
 
 
 def test_a_model_for_volumes_refuses_a_film(opened: Any) -> None:
-    viewer, widget, _ = opened(pixels=np.ones((8, 7), np.uint8))
+    _viewer, widget, _ = opened(pixels=np.ones((8, 7), np.uint8))
     widget._models = [ModelInfo("deep", "deep", OVERLAPPING, 3)]
     widget.form.set_models(widget._models)
     widget._model_changed()
@@ -379,7 +379,7 @@ def test_a_folder_without_a_model_is_said(opened: Any, tmp_path: Path) -> None:
 
 
 def test_a_layer_that_was_removed_is_not_filled(opened: Any) -> None:
-    viewer, widget, worker = opened()
+    viewer, widget, _worker = opened()
     results = Results(
         viewer, widget.image, select(widget.image, 2, "all"), EXCLUSIVE, "bright"
     )

@@ -24,10 +24,14 @@ from model_builders import (
     window_spec,
 )
 
+from medseg.datasets.synthetic import chest_film
 from medseg.errors import ConfigError, DiskError
 from medseg.geometry import Geometry
 from medseg.image import Image
+from medseg.instances import InstanceRule
+from medseg.labels import Label, LabelSet
 from medseg.model import load_model, save_model
+from medseg.model_spec import Decoding
 from medseg.napari_plugin.worker import shared
 from medseg.napari_plugin.worker.child import describe_end
 from medseg.napari_plugin.worker.client import WorkerClient, shared_client
@@ -63,6 +67,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = tiny_spec(**exclusive())
     network = build("unet", dict(spec.network.arguments)).eval()
     save_model(root / "exclusive", spec, network)
+    cells = LabelSet((Label(1, "cell", "#ffffff"),), "instances")
+    rule = InstanceRule("components", min_size=1)
+    spec = window_spec(labels=cells, decoding=Decoding("instances", instances=rule))
+    save_model(root / "cells", spec, tiny_network(3))
     spec = window_spec((4, 8, 8))
     network = build("unet", dict(spec.network.arguments)).eval()
     save_model(root / "volume", spec, network)
@@ -114,7 +122,7 @@ def wait_for_item(job: Any) -> None:
 # Results
 
 
-@pytest.mark.parametrize("name", ["tiny", "exclusive", "volume"])
+@pytest.mark.parametrize("name", ["tiny", "exclusive", "cells", "volume"])
 @pytest.mark.parametrize("image", [FILM, VOLUME], ids=["film", "volume"])
 def test_results_are_the_predictors(
     client: WorkerClient, folder: Path, name: str, image: Image
@@ -133,6 +141,31 @@ def test_results_are_the_predictors(
     np.testing.assert_array_equal(found.uncertainty, wanted.uncertainty)
     assert found.labels == wanted.labels
     assert dict(found.provenance) == dict(wanted.provenance)
+
+
+@pytest.mark.slow
+def test_the_shipped_model_gives_what_the_command_line_gives(
+    client: WorkerClient,
+) -> None:
+    film = chest_film(np.random.default_rng(4), 300)
+    image = Image.from_array(film.image[None])
+    wanted = Predictor(load_model("chest-xray")).predict(image)
+    events = client.predict(image, "chest-xray").wait(LONG)
+    found = assemble(events, image.geometry)
+    assert found.mask.any()
+    assert found.mask.tobytes() == wanted.mask.tobytes()
+    assert dict(found.provenance) == dict(wanted.provenance)
+
+
+def test_frames_of_a_movie_are_numbered_each_from_1(
+    client: WorkerClient, folder: Path
+) -> None:
+    pixels = VOLUME.pixels
+    stack = Stack(4, (1, 21, 17), pixels.dtype, lambda index: pixels[:, index])
+    events = client.predict(stack, str(folder / "cells"), TORCH).wait(LONG)
+    for item in (e for e in events if isinstance(e, Item)):
+        present = np.unique(item.mask)
+        np.testing.assert_array_equal(present, np.arange(len(present)))
 
 
 def test_slices_arrive_one_by_one_with_progress(

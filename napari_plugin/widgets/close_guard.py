@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import (
     QApplication,
-    QFileDialog,
     QMainWindow,
     QMessageBox,
     QWidget,
 )
 
-from medseg.errors import ConfigError, MedsegError
+from medseg.errors import MedsegError
 from medseg.napari_plugin._settings import settings
-from medseg.napari_plugin.layers import KEY, facts_of
-from medseg.napari_plugin.unsaved import MaskKeeper, image_of, keeper_of, unwrap
+from medseg.napari_plugin.unsaved import MaskKeeper, keeper_of, unwrap
+from medseg.napari_plugin.widgets.saving import save_mask_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -91,7 +89,7 @@ class CloseGuard(QObject):
         QApplication.instance().aboutToQuit.connect(self._finish)
         self._on_changed()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
         """Stop the window from closing if the person wants so."""
         if event.type() != QEvent.Type.Close or watched is not self._window:
             return False
@@ -179,59 +177,3 @@ class _Ending:
 
     def finish(self) -> None:
         self._keeper.stop(keep=not self.discard)
-
-
-def save_mask_of(viewer: ViewerModel, layer: Labels) -> str:
-    """Save the mask that a layer is part of, all its structures, and return the path.
-
-    A mask of a file goes back there, another beside its image; where neither is
-    known the person is asked.
-
-    Raises:
-        ConfigError: If no file is chosen.
-        FileError: If it cannot be written, or differs when it is read back.
-        DiskError: If the disk is full or not writable.
-    """
-    from medseg.napari_plugin._commands import place_beside
-    from medseg.napari_plugin._writer import save_mask, save_result
-
-    layer = unwrap(layer)
-    group = facts_of(layer).get("group")
-    parts = [
-        x
-        for x in viewer.layers
-        if x is layer or (group and facts_of(x).get("group") == group)
-    ]
-    parts = [x for x in parts if x.as_layer_data_tuple()[2] == "labels"]
-    data = [_with_source(viewer, x) for x in parts]
-    try:
-        path = place_beside(data)
-    except ConfigError:
-        path = _ask_path(layer.name)
-    if facts_of(layer).get("frames") is not None:
-        written = str(save_result(path, data[:1]))
-    else:
-        written = str(save_mask(path, data)[0])
-    keeper = keeper_of(viewer)
-    for part in parts:
-        keeper.mark_saved(part, written)
-    return written
-
-
-def _with_source(viewer: ViewerModel, layer: Labels) -> Any:
-    """Return layer data; of a mask made in napari with the facts of its image."""
-    data, meta, kind = layer.as_layer_data_tuple()
-    image = image_of(viewer, layer)
-    if not facts_of(layer) and image is not None and facts_of(image):
-        known = facts_of(image)
-        lent = {k: known.get(k) for k in ("geometry", "source", "frames")}
-        meta = {**meta, "metadata": {**meta.get("metadata", {}), KEY: lent}}
-    return data, meta, kind
-
-
-def _ask_path(name: str) -> Path:
-    kinds = "Masks (*.nii.gz *.nii *.nrrd *.mha *.tif *.png *.dcm)"
-    chosen, _ = QFileDialog.getSaveFileName(None, f"Save {name}", "", kinds)
-    if not chosen:
-        raise ConfigError(name, "no file was chosen", "Save again")
-    return Path(chosen)

@@ -96,9 +96,10 @@ class PromptInput:
         positive = self.negative == shift
         start = np.asarray(event.pos, float)
         path = [self._position(event)]
-        pans = self._viewer.camera.mouse_pan
+        camera = camera_of(self._viewer)
+        pans = camera.mouse_pan
         if not point:
-            self._viewer.camera.mouse_pan = False
+            camera.mouse_pan = False
         moved = 0.0
         try:
             yield
@@ -109,7 +110,7 @@ class PromptInput:
                     self._glyphs.preview(self._shape(path, positive), positive)
                 yield
         finally:
-            self._viewer.camera.mouse_pan = pans
+            camera.mouse_pan = pans
             self._glyphs.preview(None, positive)
         if point and moved > _CLICK:
             return  # that was a drag of the view
@@ -208,7 +209,7 @@ class PromptGlyphs:
         """Return about one pixel of the screen, in pixels of the mask."""
         mask = self._mender.layer
         step = min(abs(s) for s in mask.scale[-2:]) if mask is not None else 1.0
-        return 1.0 / max(1e-6, self._viewer.camera.zoom * step)
+        return 1.0 / max(1e-6, camera_of(self._viewer).zoom * step)
 
     def _layer(self, layer: Any, kind: Literal["points", "shapes"]) -> Any:
         """Return our layer, added above the mask without taking the selection."""
@@ -240,6 +241,12 @@ class PromptGlyphs:
         self._viewer.layers.selection = selected
         self._viewer.layers.selection.active = active
         return layer
+
+
+def camera_of(viewer: ViewerModel) -> Any:
+    """Return the camera, which napari 0.9 has moved."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
 
 
 def _extend(path: list[Position], position: Position) -> None:

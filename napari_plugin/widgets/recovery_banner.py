@@ -88,4 +88,3 @@ class RecoveryBanner(QFrame):
             self, "Unsaved masks", question, button.Discard | button.Cancel
         )
         return answer == button.Discard
-

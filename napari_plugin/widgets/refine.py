@@ -16,10 +16,11 @@ from medseg.napari_plugin._settings import settings
 from medseg.napari_plugin.layers import facts_of
 from medseg.napari_plugin.mender import Mender, Tool
 from medseg.napari_plugin.unsaved import image_of, unwrap
-from medseg.napari_plugin.widgets.close_guard import protect, save_mask_of
+from medseg.napari_plugin.widgets.close_guard import protect
 from medseg.napari_plugin.widgets.prompt_input import PromptInput, PromptKind
 from medseg.napari_plugin.widgets.recovery_banner import RecoveryBanner
 from medseg.napari_plugin.widgets.refine_form import RefineForm, is_probability
+from medseg.napari_plugin.widgets.saving import save_mask_of
 from medseg.napari_plugin.widgets.shortcuts import Shortcut, Shortcuts
 from medseg.refine.edit import Edit
 from medseg.refine.prompts import Position, Prompt
@@ -45,9 +46,7 @@ class RefineWidget(QWidget):
         self.mender = Mender(self._viewer)
         self.form = RefineForm(self, self._viewer)
         self.banner = RecoveryBanner(self._viewer, self)
-        self.input = PromptInput(
-            self._viewer, self.mender, self._prompted, self._drawn
-        )
+        self.input = PromptInput(self._viewer, self.mender, self._prompted, self._drawn)
         self._slow: set[tuple[Any, ...]] = set()
         self._waiting: deque[Prompt] = deque()
         self._busy = False
@@ -89,7 +88,9 @@ class RefineWidget(QWidget):
             Shortcut("G", "box", lambda: self.use("box")),
             Shortcut("H", "scribble", lambda: self.use("scribble")),
             Shortcut("J", "lasso", lambda: self.use("lasso")),
-            Shortcut("N", "add / remove", lambda: self._set_sign(not self.input.negative)),
+            Shortcut(
+                "N", "add / remove", lambda: self._set_sign(not self.input.negative)
+            ),
             Shortcut("U", "undo", self.undo),
             Shortcut("Shift+U", "redo", self.redo),
             Shortcut("K", "accept", self.accept),
@@ -138,8 +139,10 @@ class RefineWidget(QWidget):
         maps = [x for x in self._viewer.layers if is_probability(x)]
         fits = [x for x in maps if _fitting(layer, x) is not None]
         own = [x for x in fits if name and _structure(x) == name]
-        if own:
+        if own and form.probability.layer is not own[-1]:
             form.probability.choose(own[-1])
+        if own and self.mender.probability is None:
+            form.method.setCurrentIndex(form.method.findData("model_guided"))
 
     def _explain_protection(self, layer: Labels | None) -> None:
         structure = layer is not None and facts_of(layer).get("structure")
@@ -164,7 +167,9 @@ class RefineWidget(QWidget):
             form.say("")
             low, high = image.contrast_limits
             form.tools.set_range(float(low), float(high))
-        units = str(getattr(layer, "units", ("pixel",))[-1]) if layer is not None else ""
+        units = (
+            str(getattr(layer, "units", ("pixel",))[-1]) if layer is not None else ""
+        )
         form.tools.unit.setText("mm" if units in ("mm", "millimeter") else "px")
         self._options_changed()
 
@@ -302,9 +307,7 @@ class RefineWidget(QWidget):
         text = f"{count} pixels changed" if count else "nothing changed"
         self.form.say(f"{what}{text}")
 
-    def _in_thread(
-        self, work: Callable[[], Any], then: Callable[[Any], None]
-    ) -> None:
+    def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         self._busy = True
         self.form.say("Working ...")
 
@@ -357,4 +360,3 @@ def _end(state: dict[str, Any]) -> None:
     state["shortcuts"].restore()
     state["input"].close()
     state["mender"].close()
-

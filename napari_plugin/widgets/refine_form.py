@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 _BAD = "color: #e8734a;"
 _KINDS: tuple[tuple[PromptKind, str, str], ...] = (
     ("off", "Off", "Leave the mouse to napari: move the view, or use its brush"),
-    ("point", "Point", "Click into what is missing, or Shift-click into what is too much"),
+    (
+        "point",
+        "Point",
+        "Click into what is missing, or Shift-click into what is too much",
+    ),
     ("box", "Box", "Drag a box around what is missing"),
     ("scribble", "Scribble", "Draw over what is missing"),
     ("lasso", "Lasso", "Draw around what is missing"),
@@ -83,7 +87,9 @@ class RefineForm:
         self.save.setToolTip("Save the mask to its file or beside its image, checked")
         self.image = LayerCombo(viewer, is_image, "no image")
         self.image.setToolTip("The image that the methods look at")
-        self.probability = LayerCombo(viewer, is_probability, "none: tick Probability layers in Segment")
+        self.probability = LayerCombo(
+            viewer, is_probability, "none: tick Probability layers in Segment"
+        )
         self.probability.setToolTip(
             "A model's probabilities of the label (Segment draws them); Model "
             "guided needs them"

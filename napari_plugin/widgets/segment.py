@@ -243,9 +243,11 @@ class SegmentWidget(QWidget):
         self._timer.start()
 
     def cancel(self) -> None:
-        """End the run now; the slices that have arrived stay."""
-        if self._job is not None:
+        """End the run now; the slices that have been shown stay."""
+        if self._job is not None and not self._job.finished:
             self._job.cancel()
+            self._job.poll()  # what waits to be shown is let go
+            self._events = deque([Cancelled()])
 
     def _poll(self) -> None:
         """Show what has arrived, for a few milliseconds."""

@@ -17,7 +17,8 @@ from qtpy.QtWidgets import (
 )
 
 from medseg.errors import ConfigError
-from medseg.napari_plugin.mender import Tool, Work
+from medseg.napari_plugin.mender import Tool
+from medseg.napari_plugin.part import Work
 from medseg.refine import tools
 from medseg.refine.edit import Edit
 from medseg.refine.prompts import Scribble
@@ -65,6 +66,7 @@ class ToolPanel(QGroupBox):
             spin.setToolTip(f"{tip} intensity that the brush paints on")
         for spin in (self.length, self.size, self.other, self.low, self.high):
             spin.setMinimumWidth(64)
+            spin.setMaximumWidth(110)
 
     def _shape_rows(self) -> QGridLayout:
         grid = QGridLayout()
@@ -73,10 +75,24 @@ class ToolPanel(QGroupBox):
         add = self._button
         add(grid, 0, 0, "Grow", "Widen the label by the length", self._grow)
         add(grid, 0, 1, "Shrink", "Narrow the label by the length", self._shrink)
-        add(grid, 0, 2, "Smooth", "Round off what is smaller than the length", self._smooth)
+        add(
+            grid,
+            0,
+            2,
+            "Smooth",
+            "Round off what is smaller than the length",
+            self._smooth,
+        )
         grid.addWidget(self.length, 0, 3)
         grid.addWidget(self.unit, 0, 4)
-        add(grid, 1, 0, "Keep largest", "Remove all but the largest piece", self._largest)
+        add(
+            grid,
+            1,
+            0,
+            "Keep largest",
+            "Remove all but the largest piece",
+            self._largest,
+        )
         add(grid, 1, 1, "Fill holes", "Fill holes that the label encloses", self._holes)
         add(grid, 1, 2, "Remove <", "Remove pieces smaller than this", self._small)
         grid.addWidget(self.size, 1, 3)
@@ -97,9 +113,13 @@ class ToolPanel(QGroupBox):
             self._between,
             columns=2,
         )
-        self.split = self._toggle("Split by line", "Draw a line across touching objects")
+        self.split = self._toggle(
+            "Split by line", "Draw a line across touching objects"
+        )
         grid.addWidget(self.split, 0, 2, 1, 2)
-        add(grid, 1, 0, "Merge", "Join the other label into the one edited", self._merge)
+        add(
+            grid, 1, 0, "Merge", "Join the other label into the one edited", self._merge
+        )
         add(
             grid,
             1,
@@ -240,4 +260,3 @@ class ToolPanel(QGroupBox):
             self.other.value(),
             protect_other_labels=work.protect,
         )
-
