@@ -137,9 +137,31 @@ def refine(viewer: napari.Viewer) -> None:
     widget.form.list_keys.setChecked(True)
 
 
+def track(viewer: napari.Viewer) -> None:
+    """A movie that was linked, and the first place to look at."""
+    from medseg.napari_plugin._samples import movie
+    from medseg.napari_plugin.widgets.track import TrackWidget
+
+    (pixels, image, _), (masks, keywords, _), _ = movie()
+    viewer.add_image(pixels, **image)
+    masks = masks.copy()
+    masks[9][masks[9] == 3] = 0  # a cell that the model missed
+    keywords = {**keywords, "visible": True, "name": "cells mask"}
+    layer = viewer.add_labels(masks, **keywords)
+    layer.opacity = 0.5
+    widget = TrackWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Track")
+    settle()
+    widget.link()
+    wait_while(lambda: widget.running)
+    widget.form.tabs.setCurrentIndex(2)
+    widget.step(1)
+
+
 PICTURES: dict[str, Callable[[napari.Viewer], None]] = {
     "refine": refine,
     "segment": segment,
+    "track": track,
     "view": view,
 }
 

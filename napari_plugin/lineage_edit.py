@@ -6,7 +6,7 @@ of the nodes never changes, so that a selection stays good.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -266,6 +266,15 @@ class LineageEditor:
             del self._before[:-_STEPS]
         self._after.clear()
         self._graph = graph
+        self.changed.emit()
+
+    def carry(self, move: Callable[[TrackGraph], TrackGraph]) -> None:
+        """Take the lineage and all its steps over to other masks."""
+        if self._graph is None:
+            return
+        self._before = [(name, move(graph)) for name, graph in self._before]
+        self._after = [(name, move(graph)) for name, graph in self._after]
+        self._graph = move(self._graph)
         self.changed.emit()
 
     def undo(self) -> str:

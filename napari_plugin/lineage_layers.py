@@ -282,7 +282,7 @@ def world_of(layer: Labels, frame: int, centre: Sequence[float]) -> NDArray[np.f
 def go_to(
     viewer: ViewerModel, layer: Labels, frame: int, centre: Sequence[float]
 ) -> None:
-    """Show a frame, and move the view to a cell if it is out of sight."""
+    """Show a frame and move the middle of the view to a cell."""
     point = world_of(layer, frame, centre)
     lead = viewer.dims.ndim - len(point)
     displayed = viewer.dims.displayed

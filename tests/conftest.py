@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,13 @@ def _why_no_window() -> str:
 NO_WINDOW = _why_no_window()
 # setup.cfg keeps pytest-qt from loading by itself: without Qt it stops every test.
 pytest_plugins = [] if NO_WINDOW else ["pytestqt.plugin"]
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any) -> None:
+    """Keep what the plugin saves by itself out of the user's folder."""
+    if "MEDSEG_STATE" not in os.environ:
+        monkeypatch.setenv("MEDSEG_STATE", str(tmp_path_factory.mktemp("state")))
 
 
 def pytest_report_header() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medseg.instances import InstanceRule
 from medseg.labels import Label, LabelSet
 from medseg.model import Model, ModelSpec
 from medseg.model_spec import Decoding, Inference, Network
@@ -54,6 +55,18 @@ def exclusive(**changes: Any) -> dict[str, Any]:
         "labels": LabelSet(LUNGS, "exclusive"),
         "network": Network("unet", {**ARGUMENTS, "out_channels": 3, **changes}),
         "decoding": Decoding("argmax"),
+    }
+
+
+def cells() -> dict[str, Any]:
+    """Return the fields that make a spec one of cells, parted as components."""
+    rule = InstanceRule("components")
+    return {
+        "labels": LabelSet((Label(1, "cell", "#4c9be8"),), "instances"),
+        "network": Network("unet", {**ARGUMENTS, "out_channels": rule.channels}),
+        "preprocessing": (Step("NormalizeIntensity"),),
+        "inference": Inference("sliding_window", (32, 32), batch=2),
+        "decoding": Decoding("instances", instances=rule),
     }
 
 

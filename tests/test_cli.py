@@ -361,7 +361,7 @@ def test_the_demo_leaves_masks_tables_overlays_and_scores(
     words = ["demo", "-o", str(out), "--films", "1", "--model", str(tmp_path / "five")]
     assert cli.run(words) == 0, capsys.readouterr().err
     shown = capsys.readouterr().out
-    assert shown.splitlines()[0].split() == ["model", "structure", "Dice"]
+    assert shown.splitlines()[0].split()[:3] == ["model", "structure", "Dice"]
     assert len(shown.splitlines()) == 6
     for name in (
         "films/images/synthetic0000.png",
@@ -386,6 +386,29 @@ def test_the_demo_draws_exclusive_labels_too(tmp_path: Path) -> None:
     assert cli.run(words) == 0
     assert (out / "two" / "synthetic0000.png").is_file()
     assert (out / "overlays" / "two" / "synthetic0000.png").is_file()
+
+
+def test_the_demo_tracks_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from medseg import demo
+
+    builders = pytest.importorskip("model_builders")
+    from medseg.model import save_model
+    from medseg.networks import build
+
+    monkeypatch.setattr(demo, "FRAMES", 2)
+    fields = builders.cells()
+    network = build("unet", fields["network"].arguments).eval()
+    save_model(tmp_path / "dots", builders.tiny_spec(**fields), network)
+    out = tmp_path / "demo"
+    words = ["demo", "-o", str(out), "--model", str(tmp_path / "dots")]
+    assert cli.run(words) == 0, capsys.readouterr().err
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[:2] for row in rows] == [["dots", s] for s in ("SEG", "DET", "TRA")]
+    assert not (out / "films").exists()
+    for name in ("res_track.txt", "mask001.tif", "cells.csv", "lineage.png"):
+        assert (out / "dots" / "01_RES" / name).is_file(), name
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ class LineageTree(QWidget):
         self._graph: TrackGraph | None = None
         self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
         self._lines: dict[int, _Line] = {}
+        self._mothers: set[int] = set()
         self._span = (0, 1)
         self._frame = 0
         self._picked: tuple[int, ...] = ()
@@ -98,6 +99,7 @@ class LineageTree(QWidget):
                 for r in rows
                 if places[r.label] < _MOST
             }
+        self._mothers = {line.row.parent for line in self._lines.values()}
         self.setMinimumHeight(self.sizeHint().height())
         self.updateGeometry()
         self.update()
@@ -221,15 +223,9 @@ class LineageTree(QWidget):
         painter.drawLine(round(begin), round(y), round(max(end, begin + 1)), round(y))
         painter.setPen(QColor(_AXIS))
         box = QRectF(end + 4, y - _ROW / 2, 60, _ROW)
-        if mother is None or not self._has_child(line.row.label):
+        if line.row.label not in self._mothers:
             left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
             painter.drawText(box, left, str(line.row.label))
-
-    def _has_child(self, track: int) -> bool:
-        return track in self._parents()
-
-    def _parents(self) -> set[int]:
-        return {line.row.parent for line in self._lines.values()}
 
 
 def _ticks(first: int, last: int, most: int) -> list[int]:

@@ -1,0 +1,157 @@
+"""The demonstration: drawn films and cells, the shipped models, and how they did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medseg.batch.load import load_predictor
+from medseg.errors import ConfigError, ModelError
+from medseg.predict import Predictor
+
+SEED = 20
+FRAMES = 16
+MOVIE_MODEL = "nuclei-fluorescence"
+"""The shipped model for the drawn movie; other cell models want other microscopes."""
+# Folders that the demonstration makes beside those of the models, and no folders.
+_TAKEN = ("films", "movie", "overlays", "", "..")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demonstration found.
+
+    Args:
+        scores: By model, then structure: mean Dice against the drawn truth. For
+            cells SEG, DET and TRA.
+        failed: Films and frames that failed, over all models.
+    """
+
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    failed: int = 0
+
+    def table(self) -> str:
+        """Return a line a model and structure."""
+        return "\n".join(
+            [
+                f"{'model':<22}{'structure':<18}Dice (cells: SEG, DET, TRA)",
+                *(
+                    f"{model:<22}{structure:<18}{score:.4f}"
+                    for model, scores in self.scores.items()
+                    for structure, score in scores.items()
+                ),
+            ]
+        )
+
+
+def run_demo(
+    out: Path,
+    *,
+    films: int = 6,
+    models: Sequence[str] | None = None,
+    say: Say = lambda line: None,
+) -> DemoResult:
+    """Draw films and cells with known masks, segment them, and compare.
+
+    Writes ``films/`` and ``movie/`` (images and truth), for each model of films
+    ``MODEL/`` (masks, tables, report) and ``overlays/MODEL/``, and for each model of
+    cells ``MODEL/01_RES/``. A repeated run resumes.
+
+    Args:
+        out: The folder, made if missing.
+        films: How many to draw.
+        models: Names or folders; by default the shipped ones that fit the drawings.
+        say: Called with a line of progress.
+
+    Raises:
+        ModelError: If no model is shipped, or one is not accepted.
+        ConfigError: If two models, or a model and the films, would share a folder.
+        DiskError: If the folder is not writable.
+    """
+    from medseg.model import shipped_models
+
+    folders = _folders(list(models or shipped_models()))
+    predictors = {folder: load_predictor([name]) for name, folder in folders.items()}
+    cells = {
+        name: predictor
+        for name, predictor in predictors.items()
+        if predictor.labels.kind == "instances" and (models or name == MOVIE_MODEL)
+    }
+    of_films = {k: v for k, v in predictors.items() if v.labels.kind != "instances"}
+    if not cells and not of_films:
+        raise ModelError("demo", "no shipped model found", "Install medseg again")
+    scores: dict[str, dict[str, float]] = {}
+    failed = _show_films(out, films, of_films, scores, say)
+    failed += _show_movie(out, cells, scores, say)
+    return DemoResult(scores, failed)
+
+
+def _show_films(
+    out: Path,
+    films: int,
+    predictors: Mapping[str, Predictor],
+    scores: dict[str, dict[str, float]],
+    say: Say,
+) -> int:
+    """Enter the Dice of each model of films into ``scores``; return the failures."""
+    from medseg.datasets.synthetic import write_films
+    from medseg.demo.films import segment_films
+
+    if not predictors:
+        return 0
+    folder, failed = out / "films", 0
+    say(f"drawing {films} films into {folder}")
+    write_films(folder, films, SEED)
+    for name, predictor in predictors.items():
+        say(f"segmenting them with {name} into {out / name}")
+        scores[name], bad = segment_films(folder, out, name, predictor)
+        failed += bad
+    say(f"open {out / next(iter(predictors)) / 'report.html'}")
+    return failed
+
+
+def _show_movie(
+    out: Path,
+    predictors: Mapping[str, Predictor],
+    scores: dict[str, dict[str, float]],
+    say: Say,
+) -> int:
+    """Enter the scores of each model of cells into ``scores``; return the failures."""
+    from medseg.datasets.synthetic_movie import write_movie
+    from medseg.demo.movie import track_cells
+
+    if not predictors:
+        return 0
+    folder, failed = out / "movie", 0
+    say(f"drawing a movie of {FRAMES} frames into {folder}")
+    write_movie(folder, SEED, frames=FRAMES)
+    for name, predictor in predictors.items():
+        say(f"tracking its cells with {name} into {out / name / '01_RES'}")
+        scores[name], bad = track_cells(folder, out / name, predictor)
+        failed += bad
+    say(f"open {out / next(iter(predictors)) / '01_RES' / 'lineage.png'}")
+    return failed
+
+
+def _folders(models: Sequence[str]) -> dict[str, str]:
+    """Return the folder name of each model.
+
+    Raises:
+        ConfigError: If two are the same, or one is that of the drawings.
+    """
+    folders = {}
+    taken = list(_TAKEN)
+    for model in models:
+        name = Path(model).name
+        if name.casefold() in taken:  # some disks do not tell a from A
+            raise ConfigError(
+                "model",
+                f"the results of {model!r} need a folder of their own, "
+                f"{name!r} is taken",
+                "Rename the model's folder",
+            )
+        taken.append(name.casefold())
+        folders[model] = name
+    return folders
