@@ -145,7 +145,7 @@ def track(viewer: napari.Viewer) -> None:
     (pixels, image, _), (masks, keywords, _), _ = movie()
     viewer.add_image(pixels, **image)
     masks = masks.copy()
-    masks[9][masks[9] == 3] = 0  # a cell that the model missed
+    masks[9][masks[9] == 4] = 0  # a cell that the model missed
     keywords = {**keywords, "visible": True, "name": "cells mask"}
     layer = viewer.add_labels(masks, **keywords)
     layer.opacity = 0.5
@@ -158,7 +158,52 @@ def track(viewer: napari.Viewer) -> None:
     widget.step(1)
 
 
+def measure(viewer: napari.Viewer) -> None:
+    """The tracks of a movie as a table, one of them chosen."""
+    from medseg.napari_plugin._samples import movie
+    from medseg.napari_plugin.widgets.measure import MeasureWidget
+
+    (pixels, image, _), (masks, keywords, _), (points, own, _) = movie()
+    viewer.add_image(pixels, **image)
+    layer = viewer.add_labels(masks, **{**keywords, "visible": True})
+    layer.opacity = 0.5
+    viewer.add_tracks(points, **own)
+    widget = MeasureWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Measure")
+    settle()
+    widget.form.with_tracks.setChecked(True)
+    widget.form.interval.setValue(300)
+    widget.measure()
+    wait_while(lambda: widget.running)
+    widget.form.table.selectRow(40)
+
+
+def ratio(viewer: napari.Viewer) -> None:
+    """The cardiothoracic ratio of a film, a line moved by hand."""
+    from medseg.labels import LabelSet, chest_labels
+    from medseg.napari_plugin.layers import segmentation_layers
+    from medseg.napari_plugin.widgets.measure import MeasureWidget
+    from medseg.segmentation import Segmentation
+
+    add_film(viewer)
+    film = chest_film(np.random.default_rng(1), 512)
+    labels = LabelSet(chest_labels().labels[:3], "overlapping")
+    mask = np.stack([m > 0 for m, _ in zip(film.masks, labels, strict=False)])
+    seg = Segmentation(mask.astype(np.uint8), labels, Geometry.upright((0.7, 0.7)))
+    for data, keywords, _ in segmentation_layers(seg, "film mask"):
+        viewer.add_labels(data, **keywords).opacity = 0.3
+    widget = MeasureWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Measure")
+    settle()
+    lines = widget.lines.layer
+    heart, thorax = (np.array(x) for x in lines.data)
+    heart[1, 1] += 12
+    lines.data = [heart, thorax]
+
+
 PICTURES: dict[str, Callable[[napari.Viewer], None]] = {
+    "measure": measure,
+    "ratio": ratio,
     "refine": refine,
     "segment": segment,
     "track": track,

@@ -80,9 +80,7 @@ def divide(graph: TrackGraph, one: int, other: int) -> TrackGraph:
     return _with_edges(graph, kept, [(a, b)])
 
 
-def undivide(
-    graph: TrackGraph, mother: int, daughter: int | None = None
-) -> TrackGraph:
+def undivide(graph: TrackGraph, mother: int, daughter: int | None = None) -> TrackGraph:
     """Take a division back: one daughter becomes a track of its own.
 
     Args:
@@ -186,7 +184,8 @@ def _places(
 ) -> list[tuple[float, ...]]:
     rounded = np.round(centroid, 6)
     return [
-        (f, *c) for f, c in zip(frame.tolist(), map(tuple, rounded.tolist()), strict=True)
+        (f, *c)
+        for f, c in zip(frame.tolist(), map(tuple, rounded.tolist()), strict=True)
     ]
 
 

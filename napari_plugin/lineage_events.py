@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from medseg.lineage import TrackGraph
 
-EventKind = Literal[
-    "jump", "size", "short", "appears", "disappears", "division", "gap"
-]
+EventKind = Literal["jump", "size", "short", "appears", "disappears", "division", "gap"]
 MEANING: dict[EventKind, str] = {
     "jump": "moves much farther than cells of this movie do",
     "size": "changes its size at once: two cells in one, or half a cell",
@@ -28,6 +26,7 @@ _FAR = 4.0
 _RATIO = 1.6
 _BORDER = 1.0  # diameters
 _CUT = 0.6
+_WHOLE = 1.8  # of both daughters to the mother, or the reverse
 # How bad an event of a kind is at its threshold; how far it is beyond adds to it.
 _BASE: dict[EventKind, float] = {
     "division": 3.0,
@@ -83,7 +82,7 @@ def find_events(
     found: list[tuple[EventKind, int, float, str]] = [
         *_jumps(graph),
         *_sizes(graph, size, _from_border(graph, size, shape)),
-        *_divisions(graph, size),
+        *_divisions(graph, size, _from_border(graph, size, shape)),
         *_gaps(graph),
         *_ends(graph, ids, size, shape, span),
     ]
@@ -152,17 +151,20 @@ def _sizes(
     ]
 
 
-def _divisions(graph: TrackGraph, size: NDArray[np.int64]) -> Found:
+def _divisions(
+    graph: TrackGraph, size: NDArray[np.int64], inside: NDArray[np.float64]
+) -> Found:
     found: Found = []
     for mother in graph.divisions().tolist():
         daughters = graph.edges[graph.edges[:, 0] == mother, 1]
         sizes = size[daughters]
         unequal = sizes.max() / max(int(sizes.min()), 1)
         whole = sizes.sum() / size[mother]
-        off = max(unequal, whole, 1 / whole)
-        if len(daughters) > 2 or off > _RATIO:
+        off = max(unequal / _RATIO, whole / _WHOLE, 1 / whole / _WHOLE)
+        cut = min(inside[mother], inside[daughters].min()) <= _CUT
+        if len(daughters) > 2 or (off > 1 and not cut):
             parts = " + ".join(map(str, sizes.tolist()))
-            extra = float(np.log2(max(off / _RATIO, 1))) + len(daughters) - 2
+            extra = float(np.log2(max(off, 1))) + len(daughters) - 2
             found.append(
                 ("division", mother, extra, f"{size[mother]} px to {parts} px")
             )

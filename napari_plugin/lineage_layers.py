@@ -282,14 +282,26 @@ def world_of(layer: Labels, frame: int, centre: Sequence[float]) -> NDArray[np.f
 def go_to(
     viewer: ViewerModel, layer: Labels, frame: int, centre: Sequence[float]
 ) -> None:
-    """Show a frame and move the middle of the view to a cell."""
-    point = world_of(layer, frame, centre)
+    """Show a frame, and move the view to a cell that is out of sight."""
+    show_world(viewer, layer, world_of(layer, frame, centre))
+
+
+def show_world(viewer: ViewerModel, layer: Labels, point: NDArray[np.float64]) -> None:
+    """Set the sliders to a point of the world, and the view if it is out of sight."""
     lead = viewer.dims.ndim - len(point)
     displayed = viewer.dims.displayed
     for axis, value in enumerate(point):
         if axis + lead not in displayed:
             viewer.dims.set_point(axis + lead, float(value))
+    if _in_sight(layer, point, [a - lead for a in displayed if a >= lead]):
+        return
     middle = np.array(viewer.camera.center, float)
     shown = [point[a - lead] if a >= lead else 0.0 for a in displayed]
     middle[-len(shown) :] = shown
     viewer.camera.center = tuple(middle)
+
+
+def _in_sight(layer: Labels, point: NDArray[np.float64], axes: list[int]) -> bool:
+    low, high = np.asarray(layer.corner_pixels)[:, axes]
+    index = np.asarray(layer.world_to_data(point), float)[axes]
+    return bool(((index >= low) & (index <= high)).all() and (high > low).all())

@@ -189,7 +189,7 @@ def test_jobs_run_in_the_order_of_their_calls(client: WorkerClient, tiny: str) -
     for job in jobs:
         assert isinstance(job.wait(LONG)[-1], Done)
         assert job.finished
-    assert client.idle
+    wait_until(lambda: client.idle)
 
 
 def test_warm_and_start_run_in_one_process(client: WorkerClient, tiny: str) -> None:

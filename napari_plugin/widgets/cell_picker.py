@@ -1,4 +1,4 @@
-"""Clicks on the canvas that choose cells of a labels layer."""
+"""Clicks on the canvas that choose cells of a labels layer, and marks round them."""
 
 from __future__ import annotations
 
@@ -84,3 +84,39 @@ class CellPicker:
         value = int(np.asarray(layer.data[tuple(index.tolist())]))
         if value:
             self._on_pick(tuple(index.tolist()), value)
+
+
+class CellMarks:
+    """Circles round cells, in a layer of their own that goes when there are none."""
+
+    def __init__(self, viewer: ViewerModel, name: str) -> None:
+        self._viewer, self._name = unwrap(viewer), name
+        self._layer: Any = None
+
+    def show(self, mask: Labels, points: Any, size: float) -> None:
+        """Mark points ``(N, ndim)`` in array index coordinates of a mask."""
+        if self._layer is not None and self._layer in self._viewer.layers:
+            self._layer.data = points
+            return
+        active = self._viewer.layers.selection.active
+        self._layer = self._viewer.add_points(
+            points,
+            name=self._name,
+            size=size,
+            symbol="disc",
+            face_color="transparent",
+            border_color="white",
+            border_width=0.06,
+            scale=mask.scale,
+            translate=mask.translate,
+            affine=mask.affine,
+            units=mask.units,
+            axis_labels=mask.axis_labels,
+        )
+        self._viewer.layers.selection.active = active
+
+    def close(self) -> None:
+        """Take the marks away."""
+        layer, self._layer = self._layer, None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)

@@ -95,7 +95,7 @@ class LineageTree(QWidget):
             rows = graph.rows()
             places = lanes(rows)
             self._lines = {
-                r.label: _Line(r, places[r.label], colour(r.label))
+                r.label: _Line(r, places[r.label], _readable(colour(r.label)))
                 for r in rows
                 if places[r.label] < _MOST
             }
@@ -206,9 +206,7 @@ class LineageTree(QWidget):
         painter.setPen(QPen(QColor(_NOW), 1))
         painter.drawLine(x, _TOP - 5, x, self.height())
 
-    def _draw_line(
-        self, painter: QPainter, line: _Line, mother: _Line | None
-    ) -> None:
+    def _draw_line(self, painter: QPainter, line: _Line, mother: _Line | None) -> None:
         y = self.y_of(line.lane)
         begin, end = self.x_of(line.row.begin), self.x_of(line.row.end)
         if mother is not None:
@@ -226,6 +224,12 @@ class LineageTree(QWidget):
         if line.row.label not in self._mothers:
             left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
             painter.drawText(box, left, str(line.row.label))
+
+
+def _readable(colour: QColor) -> QColor:
+    """Return a colour that is light enough for a dark ground."""
+    hue, fullness, light, _ = colour.getHsl()
+    return QColor.fromHsl(max(hue, 0), fullness, min(max(light, 110), 190))
 
 
 def _ticks(first: int, last: int, most: int) -> list[int]:

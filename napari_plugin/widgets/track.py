@@ -41,7 +41,7 @@ from medseg.napari_plugin.movie_job import (
     linking,
 )
 from medseg.napari_plugin.unsaved import unwrap
-from medseg.napari_plugin.widgets.cell_picker import CellPicker
+from medseg.napari_plugin.widgets.cell_picker import CellMarks, CellPicker
 from medseg.napari_plugin.widgets.close_guard import protect
 from medseg.napari_plugin.widgets.layer_combo import follow
 from medseg.napari_plugin.widgets.track_form import TrackForm
@@ -78,7 +78,7 @@ class TrackWidget(QWidget):
         self._cells: Cells | None = None
         self._tracks: Tracks | None = None
         self._view: tuple[Labels, NumberedView] | None = None
-        self._marks: Any = None
+        self.marks = CellMarks(self._viewer, "picked cells")
         self._job: MovieJob | None = None
         self._touch = self._touched  # one object, to be disconnected at the end
         self.form = TrackForm(self, self._viewer, is_movie_mask)
@@ -247,11 +247,12 @@ class TrackWidget(QWidget):
         self.form.set_busy(True)
         self.form.say("Reading the masks ..." if cells is None else "Linking ...")
 
-        def returned(found: Linked | MedsegError) -> None:
+        def returned(found: list[Linked | MedsegError]) -> None:
             if self._job is job:  # not cancelled meanwhile
-                self._ended(found, finish)
+                self._ended(found[0], finish)
 
-        worker = create_worker(job.run, _start_thread=False)
+        # In a list: napari takes an error that is returned for one that was raised.
+        worker = create_worker(lambda: [job.run()], _start_thread=False)
         worker.returned.connect(returned)
         worker.start()
         self._timer.start()
@@ -328,6 +329,10 @@ class TrackWidget(QWidget):
 
     def _paint_masks(self, layer: Labels, masks: MaskFrames, graph: TrackGraph) -> None:
         numbered = NumberedView(masks, graph).whole()
+        layer.visible = True  # napari cannot change what it has not sliced
+        if self._view is not None and self._view[0] in self._viewer.layers:
+            self._viewer.layers.remove(self._view[0])
+        self._view = None
         if self._try(lambda: apply_mask(layer, numbered)) is None:
             return
         ids = graph.track_ids()
@@ -435,33 +440,13 @@ class TrackWidget(QWidget):
     def _mark(self) -> None:
         """Draw a ring round the picked cells."""
         graph, layer = self.graph, self._layer
-        shown = self._marks is not None and self._marks in self._viewer.layers
         if graph is None or layer is None or not self.picked:
-            if shown:
-                self._viewer.layers.remove(self._marks)
-            self._marks = None
+            self.marks.close()
             return
         first = self._masks.first if self._masks is not None else 0
         nodes = list(self.picked)
         points = np.column_stack([graph.frame[nodes] - first, graph.centroid[nodes]])
-        if shown:
-            self._marks.data = points
-            return
-        active = self._viewer.layers.selection.active
-        self._marks = self._viewer.add_points(
-            points,
-            name="picked cells",
-            size=self._ring(),
-            symbol="ring",
-            face_color="white",
-            border_color="white",
-            scale=layer.scale,
-            translate=layer.translate,
-            affine=layer.affine,
-            units=layer.units,
-            axis_labels=layer.axis_labels,
-        )
-        self._viewer.layers.selection.active = active
+        self.marks.show(layer, points, self._ring())
 
     def _ring(self) -> float:
         """Return the size of a mark: somewhat larger than a cell."""
@@ -582,13 +567,14 @@ class TrackWidget(QWidget):
         self.form.save_result.setEnabled(False)
         self.form.say(f"Writing {path} ...")
 
-        def work() -> Path | MedsegError:
+        def work() -> list[Path | MedsegError]:
             try:
-                return save_result(Path(path), parts)
+                return [save_result(Path(path), parts)]
             except MedsegError as error:
-                return error
+                return [error]
 
-        def returned(found: Path | MedsegError) -> None:
+        def returned(result: list[Path | MedsegError]) -> None:
+            found = result[0]
             self.form.save_result.setEnabled(True)
             if isinstance(found, MedsegError):
                 self.form.say(str(found), bad=True)
@@ -663,11 +649,10 @@ def _end(state: dict[str, Any]) -> None:
     if state["_job"] is not None:
         state["_job"].cancel()
         state["_job"] = None
-    layer, viewer = state["_layer"], state["_viewer"]
+    layer = state["_layer"]
     if layer is not None:
         layer.events.paint.disconnect(state["_touch"])
         layer.events.set_data.disconnect(state["_touch"])
-    if state["_marks"] is not None and state["_marks"] in viewer.layers:
-        viewer.layers.remove(state["_marks"])
-    for name in ("_layer", "_view", "_tracks", "_marks", "_masks", "_touch"):
+    state["marks"].close()
+    for name in ("_layer", "_view", "_tracks", "_masks", "_touch"):
         state[name] = None

@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QGridLayout,
     QHeaderView,
-    QLabel,
     QProgressBar,
     QPushButton,
     QSizePolicy,
@@ -40,13 +39,37 @@ _BAD = "color: #e8734a;"
 _AUTO = "estimated"
 # Field, text, largest value, step, tooltip; those of the first rows are estimated.
 _NUMBERS: tuple[tuple[str, str, float, float, str], ...] = (
-    ("max_distance", "Farthest link, px", 1e5, 1.0, "Of a cell from where it is expected"),
+    (
+        "max_distance",
+        "Farthest link, px",
+        1e5,
+        1.0,
+        "Of a cell from where it is expected",
+    ),
     ("division_distance", "Farthest daughter, px", 1e5, 1.0, "From its mother"),
-    ("persistence", "Persistence", 1.0, 0.05, "0: cells wander; 1: cells keep their speed"),
-    ("overlap_weight", "Weight of overlap", 100, 0.1, "How much a link costs without overlap"),
+    (
+        "persistence",
+        "Persistence",
+        1.0,
+        0.05,
+        "0: cells wander; 1: cells keep their speed",
+    ),
+    (
+        "overlap_weight",
+        "Weight of overlap",
+        100,
+        0.1,
+        "How much a link costs without overlap",
+    ),
     ("size_weight", "Weight of size", 100, 0.1, "How much a change of size costs"),
     ("division_penalty", "Cost of a division", 100, 0.1, "More means fewer divisions"),
-    ("gap_penalty", "Cost of a missing frame", 100, 0.05, "More means fewer closed gaps"),
+    (
+        "gap_penalty",
+        "Cost of a missing frame",
+        100,
+        0.05,
+        "More means fewer closed gaps",
+    ),
 )
 _ESTIMATED = ("max_distance", "division_distance", "persistence")
 _PAINTS = (
@@ -133,7 +156,9 @@ class TrackForm:
             "shows them, or the masks themselves, which Ctrl-Z takes back",
         )
         self.estimate = button("Estimate", "Read the parameters off the movie again")
-        self.link = button("Link", "Link the cells; a lineage edited by hand is replaced")
+        self.link = button(
+            "Link", "Link the cells; a lineage edited by hand is replaced"
+        )
         self.cancel = button("Cancel", "End the run; nothing changes")
         self.cancel.setEnabled(False)
         self.take = button(

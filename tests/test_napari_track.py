@@ -1,0 +1,517 @@
+"""Track: edits of a lineage, what is suspicious, and the widget on tiny movies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medseg.errors import ConfigError
+from medseg.geometry import Geometry
+from medseg.io.ctc import read_track_table
+from medseg.lineage import TrackGraph, TrackRow
+from medseg.track import from_csv, link, observe, relabel
+
+pytest.importorskip("napari")
+from napari.components import ViewerModel
+
+from medseg.napari_plugin import lineage_edit as edit
+from medseg.napari_plugin.history import apply_mask
+from medseg.napari_plugin.lineage_edit import LineageEditor
+from medseg.napari_plugin.lineage_events import find_events
+from medseg.napari_plugin.lineage_layers import (
+    NumberedView,
+    frames_of,
+    graph_of_numbers,
+    graph_of_tracks,
+    is_movie_mask,
+    show_tracks,
+)
+from medseg.napari_plugin.movie_job import Cancelled, MovieJob, linking
+from medseg.napari_plugin.movies import movie_mask_layer, nodes_of, tracks_layer
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDSEG_STATE", str(tmp_path / "state"))
+
+
+def square(mask: np.ndarray, y: int, x: int, label: int, side: int = 5) -> None:
+    mask[y : y + side, x : x + side] = label
+
+
+def dividing_movie() -> np.ndarray:
+    """Six frames 40 x 60, numbered anew in each: one cell that divides, one that stays.
+
+    The mother (frames 0 to 2) is 8 x 6 and becomes two of 4 x 6; the other cell
+    is missing in frame 3.
+    """
+    movie = np.zeros((6, 40, 60), np.uint8)
+    for t in range(6):
+        if t < 3:
+            movie[t, 10:18, 10:16] = 1
+        else:
+            movie[t, 9:13, 10:16] = 1
+            movie[t, 15:19, 10:16] = 3
+        if t != 3:
+            square(movie[t], 20, 40, 2, 6)
+    return movie
+
+
+def two_lines() -> TrackGraph:
+    """Two cells of four frames, labels 1 and 2, as two tracks."""
+    frame = np.repeat(np.arange(4), 2)
+    label = np.tile([1, 2], 4)
+    centre = np.column_stack([np.tile([10.0, 30.0], 4), 10.0 + frame])
+    edges = [(i, i + 2) for i in range(6)]
+    return TrackGraph(frame, label, centre, np.array(edges))
+
+
+def pairs(graph: TrackGraph) -> set[tuple[int, int]]:
+    return set(map(tuple, graph.edges.tolist()))
+
+
+# Edits, counted by hand
+
+
+def test_a_link_takes_the_place_of_others() -> None:
+    graph = edit.link(two_lines(), 3, 0)  # label 2 of frame 1 after label 1 of frame 0
+    assert (0, 3) in pairs(graph)
+    assert (0, 2) not in pairs(graph)
+    assert (1, 3) not in pairs(graph)
+    assert len(graph.edges) == 5
+
+
+def test_cutting_ends_a_track() -> None:
+    graph = edit.cut_before(two_lines(), 4)
+    assert [(r.begin, r.end) for r in graph.rows()] == [(0, 1), (0, 3), (2, 3)]
+    assert pairs(edit.cut_between(two_lines(), 4, 2)) == pairs(graph)
+
+
+def test_dividing_and_undividing() -> None:
+    alone = edit.cut_before(edit.cut_before(two_lines(), 3), 5)
+    graph = edit.divide(alone, 0, 3)
+    assert graph.divisions().tolist() == [0]
+    assert graph.parents() == {2: 1, 3: 1} or len(graph.parents()) == 2
+    assert pairs(edit.undivide(graph, 0, 3)) == pairs(alone)
+    # Without a daughter named, the farther one parts.
+    assert pairs(edit.undivide(graph, 0)) == pairs(alone)
+
+
+def test_a_swap_exchanges_the_past_and_twice_is_nothing() -> None:
+    graph = edit.swap(two_lines(), 4, 5)
+    assert {(2, 5), (3, 4)} <= pairs(graph)
+    assert pairs(edit.swap(graph, 4, 5)) == pairs(two_lines())
+
+
+def test_merging_closes_a_gap() -> None:
+    cut = edit.cut_before(edit.cut_before(two_lines(), 2), 4)
+    ids = cut.track_ids()
+    graph = edit.merge(cut, 4, 0)
+    assert (0, 4) in pairs(graph)
+    assert len(graph.gaps()) == 1
+    assert ids[0] != ids[4]
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        (lambda g: edit.link(g, 0, 1), "both cells are in frame 0"),
+        (lambda g: edit.cut_before(g, 0), "no link leads to"),
+        (lambda g: edit.cut_between(g, 0, 3), "not linked"),
+        (lambda g: edit.divide(g, 0, 2), "already"),
+        (lambda g: edit.divide(g, 6, 7), "both cells"),
+        (lambda g: edit.divide(edit.cut_before(g, 2), 0, 3), "has 0 daughters"),
+        (lambda g: edit.undivide(g, 0), "does not divide"),
+        (lambda g: edit.undivide(edit.divide(g, 0, 3), 0, 5), "no daughter"),
+        (lambda g: edit.swap(g, 0, 0), "two cells of one frame"),
+        (lambda g: edit.swap(g, 0, 1), "nothing before"),
+        (lambda g: edit.merge(g, 0, 2), "both cells are of track 1"),
+        (lambda g: edit.merge(g, 0, 3), "ends in frame 3"),
+    ],
+)
+def test_what_cannot_be_done_is_said(action: Callable[..., Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        action(two_lines())
+
+
+def test_undo_and_redo_go_through_all_steps() -> None:
+    editor = LineageEditor()
+    assert editor.undo() == ""
+    first = two_lines()
+    editor.set(first)
+    second = edit.cut_before(first, 2)
+    editor.put(second, "cut")
+    editor.put(edit.cut_before(second, 3), "cut again")
+    assert (editor.undo(), editor.undo()) == ("cut again", "cut")
+    assert editor.graph is first
+    assert editor.redo() == "cut"
+    assert editor.graph is second
+    editor.put(first, "link")
+    assert editor.redo_name == ""
+
+
+def test_painted_and_renumbered_masks_keep_their_links() -> None:
+    graph = two_lines()
+    new = graph.label + 10  # other numbers, same places
+    same = edit.reconcile(graph, graph.frame, new, graph.centroid)
+    assert pairs(same) == pairs(graph)
+    moved = graph.centroid + 0.4  # painted: same numbers, other centres
+    assert pairs(edit.reconcile(graph, graph.frame, graph.label, moved)) == pairs(graph)
+    kept = np.arange(8) != 2  # label 1 of frame 1 was erased
+    less = edit.reconcile(graph, *(x[kept] for x in (graph.frame, graph.label)),
+                          graph.centroid[kept])
+    assert len(less) == 7
+    assert len(less.edges) == 4
+
+
+# Events
+
+
+def test_a_quiet_movie_has_nothing_odd() -> None:
+    size = np.full(8, 50)
+    assert find_events(two_lines(), size, (40, 60)) == []
+    none = TrackGraph(*(np.zeros(0, np.int64),) * 2, np.zeros((0, 2)), np.zeros((0, 2)))
+    assert find_events(none, np.zeros(0, np.int64), (40, 60)) == []
+
+
+def test_each_kind_of_event_is_found_and_the_worst_is_first() -> None:
+    graph = two_lines()
+    centre = graph.centroid.copy()
+    centre[4:, 1] += [20, 0, 20, 0]  # label 1 jumps between frames 1 and 2
+    jumps = TrackGraph(graph.frame, graph.label, centre, graph.edges)
+    [jump] = find_events(jumps, np.full(8, 20), (40, 60))
+    assert (jump.kind, jump.frame, jump.label) == ("jump", 2, 1)
+    size = np.array([20, 20, 20, 20, 60, 20, 60, 20])
+    [grown] = find_events(graph, size, (40, 60))
+    assert (grown.kind, grown.text) == ("size", "20 to 60 px")
+    cut = edit.cut_before(graph, 4)
+    kinds = [e.kind for e in find_events(cut, np.full(8, 20), (40, 60))]
+    assert sorted(kinds) == ["appears", "disappears"]
+    split = edit.divide(edit.cut_before(graph, 5), 2, 5)
+    found = find_events(split, np.array([20, 20, 40, 20, 30, 8, 30, 8]), (40, 60))
+    assert found[0].kind == "division"
+    assert found == sorted(found, key=lambda e: -e.score)
+    gap = edit.link(edit.cut_before(graph, 2), 0, 4)
+    assert "gap" in [e.kind for e in find_events(gap, np.full(8, 20), (40, 60))]
+    lonely = edit.cut_before(edit.cut_before(graph, 2), 4)
+    assert "short" in [e.kind for e in find_events(lonely, np.full(8, 20), (40, 60))]
+
+
+def test_tracks_may_begin_and_end_at_the_border() -> None:
+    graph = two_lines()
+    at_edge = graph.centroid.copy()
+    at_edge[::2, 0] = 2.0
+    cut = edit.cut_before(
+        TrackGraph(graph.frame, graph.label, at_edge, graph.edges), 4
+    )
+    assert find_events(cut, np.full(8, 20), (40, 60)) == []
+
+
+# Layers
+
+
+def test_tracks_and_view_agree_with_the_library() -> None:
+    viewer = ViewerModel()
+    movie = dividing_movie()
+    layer = viewer.add_labels(movie, name="masks", scale=(1, 2, 2))
+    masks = frames_of(layer)
+    graph = link(masks)
+    assert len(graph.divisions()) == 1
+    tracks = show_tracks(viewer, layer, graph, None)
+    assert tracks is not None
+    again = graph_of_tracks(tracks, masks, observe(masks))
+    assert pairs(again) == pairs(graph)
+    wanted = np.stack([m for _, m in relabel(masks, graph)])
+    view = NumberedView(masks, graph)
+    np.testing.assert_array_equal(view.whole(), wanted)
+    np.testing.assert_array_equal(np.asarray(view.lazy()), wanted)
+    np.testing.assert_allclose(
+        tracks.data_to_world((1, 20, 40))[-3:], layer.data_to_world((1, 20, 40))
+    )
+    graph_2 = edit.cut_before(graph, int(graph.edges[0, 1]))
+    assert show_tracks(viewer, layer, graph_2, tracks) is tracks
+    assert len(np.unique(tracks.data[:, 0])) == len(graph_2.rows())
+    empty = TrackGraph(*(np.zeros(0, np.int64),) * 2, np.zeros((0, 2)), np.zeros((0, 2)))
+    assert show_tracks(viewer, layer, empty, tracks) is None
+    assert tracks not in viewer.layers
+
+
+def test_a_result_that_was_opened_keeps_its_lineage() -> None:
+    movie = np.zeros((4, 20, 20), np.uint16)
+    square(movie[0], 2, 2, 1)
+    square(movie[1], 2, 2, 1)
+    for t in (2, 3):
+        square(movie[t], 1, 2, 2, 3)
+        square(movie[t], 6, 2, 3, 3)
+    rows = [TrackRow(1, 0, 1), TrackRow(2, 2, 3, 1), TrackRow(3, 2, 3, 1)]
+    nodes = [n for t, m in enumerate(movie) for n in nodes_of(t + 5, m)]
+    place = Geometry.pixels(2)
+    shifted = [TrackRow(r.label, r.begin + 5, r.end + 5, r.parent) for r in rows]
+    viewer = ViewerModel()
+    data, keywords, _ = movie_mask_layer(movie, "m", place, range(5, 9))
+    layer = viewer.add_labels(data, **keywords)
+    points, own, _ = tracks_layer(shifted, nodes, "t", place, (20, 20))
+    tracks = viewer.add_tracks(points, **own)
+    masks = frames_of(layer)
+    assert masks.numbers == range(5, 9)
+    graph = graph_of_tracks(tracks, masks, observe(masks))
+    assert graph.rows() == tuple(shifted)
+    shown = show_tracks(viewer, layer, graph, None)
+    world = shown.data_to_world((5, 0, 0))
+    np.testing.assert_allclose(world, layer.data_to_world((0, 0, 0)))
+    one = graph_of_numbers(observe(masks))
+    assert len(one.rows()) == 3
+    assert len(one.divisions()) == 0
+
+
+def test_only_movies_of_masks_are_offered() -> None:
+    viewer = ViewerModel()
+    assert is_movie_mask(viewer.add_labels(dividing_movie()))
+    assert not is_movie_mask(viewer.add_labels(np.zeros((4, 4), int)))
+    assert not is_movie_mask(viewer.add_image(np.zeros((3, 4, 4))))
+
+
+def test_a_cell_without_a_track_is_an_error() -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_labels(dividing_movie())
+    masks = frames_of(layer)
+    tracks = show_tracks(viewer, layer, link(masks), None)
+    square(layer.data[0], 30, 2, 9)
+    with pytest.raises(ConfigError, match="label 9 of frame 0 is in no track"):
+        graph_of_tracks(tracks, masks, observe(masks))
+
+
+def test_a_job_reports_and_can_be_cancelled() -> None:
+    masks = frames_of(ViewerModel().add_labels(dividing_movie()))
+    job = MovieJob(masks, linking(masks, {"max_gap": 1}))
+    found = job.run()
+    assert job.done == job.total == 6
+    assert found.parameters.max_gap == 1
+    stopped = MovieJob(masks, linking(masks, {}))
+    stopped.cancel()
+    assert isinstance(stopped.run(), Cancelled)
+    bad = MovieJob(masks, linking(masks, {"persistence": 3.0})).run()
+    assert isinstance(bad, ConfigError)
+
+
+# The widget
+
+
+def wait_for(widget: Any, qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: not widget.running, timeout=20_000)
+
+
+@pytest.fixture
+def linked(make_napari_viewer: Any, qtbot: Any) -> SimpleNamespace:
+    from medseg.napari_plugin.widgets.track import TrackWidget
+
+    viewer = make_napari_viewer(strict_qt=True)
+    layer = viewer.add_labels(dividing_movie(), name="masks")
+    widget = TrackWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Track")
+    widget.link()
+    wait_for(widget, qtbot)
+    return SimpleNamespace(viewer=viewer, layer=layer, widget=widget, qtbot=qtbot)
+
+
+def node(widget: Any, frame: int, label: int) -> int:
+    found = widget.node_of(frame, label)
+    assert found is not None
+    return found
+
+
+@pytest.mark.gui
+def test_linking_shows_tracks_and_leaves_the_masks_alone(linked: Any) -> None:
+    widget, layer = linked.widget, linked.layer
+    np.testing.assert_array_equal(layer.data, dividing_movie())
+    assert "2 gaps" not in widget.form.message.text()
+    assert "1 divisions, 1 gaps closed" in widget.form.message.text()
+    assert widget.tracks.graph == {
+        c: [p] for c, p in sorted(widget.graph.parents().items())
+    }
+    names = [x.name for x in linked.viewer.layers]
+    assert names == ["masks", "masks tracks", "masks by track"]
+    assert widget.form.numbers["max_distance"].value() > 0
+    view = linked.viewer.layers["masks by track"]
+    wanted = np.stack([m for _, m in relabel(enumerate(layer.data), widget.graph)])
+    np.testing.assert_array_equal(np.asarray(view.data), wanted)
+    assert not view.editable
+
+
+@pytest.mark.gui
+def test_colouring_the_masks_is_one_undo_step(linked: Any) -> None:
+    widget, layer = linked.widget, linked.layer
+    widget.form.paint.setCurrentIndex(1)
+    before = pairs(widget.graph)
+    widget.paint()
+    np.testing.assert_array_equal(
+        layer.data, NumberedView(frames_of(layer), widget.graph).whole()
+    )
+    assert (layer.data != dividing_movie()).any()
+    assert pairs(widget.graph) == before
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, dividing_movie())
+    linked.qtbot.waitUntil(
+        lambda: not widget._looking.isActive() and not widget.running, timeout=10_000
+    )
+    assert pairs(widget.graph) == before
+    assert set(widget.graph.label) == {1, 2, 3}
+
+
+@pytest.mark.gui
+def test_edits_undo_and_redo_show_in_the_tracks(linked: Any) -> None:
+    widget = linked.widget
+    count = len(widget.graph.rows())
+    widget.select((node(widget, 2, 1), node(widget, 3, 3)))
+    widget.edit("Undivide")
+    assert len(widget.graph.divisions()) == 0
+    assert len(np.unique(widget.tracks.data[:, 0])) == len(widget.graph.rows())
+    assert widget.form.undo.text() == "Undo undivide"
+    widget.form.undo.click()
+    assert len(widget.graph.rows()) == count
+    widget.form.redo.click()
+    assert len(widget.graph.divisions()) == 0
+    widget.edit("Divide")
+    assert len(widget.graph.divisions()) == 1
+    widget.select((node(widget, 1, 1),))
+    widget.edit("Link")
+    assert "Pick two" in widget.form.message.text()
+    widget.edit("Cut")
+    assert "Cut" in widget.form.message.text()
+    assert "picked cells" in linked.viewer.layers
+    widget.form.clear.click()
+    assert "picked cells" not in linked.viewer.layers
+
+
+@pytest.mark.gui
+def test_clicks_on_cells_and_on_the_lineage_pick(linked: Any) -> None:
+    widget, viewer = linked.widget, linked.viewer
+    widget.form.pick.click()
+    for frame, place in ((2, (2, 12, 12)), (3, (3, 17, 12))):
+        viewer.dims.set_point(0, frame)
+        widget.picker.pick(
+            SimpleNamespace(position=place, dims_displayed=[1, 2], view_direction=None)
+        )
+    assert widget.picked == (node(widget, 2, 1), node(widget, 3, 3))
+    assert "frame 3" in widget.form.second.text()
+    away = SimpleNamespace(position=(3, 300, 0), dims_displayed=[1, 2])
+    widget.picker.pick(away)
+    assert len(widget.picked) == 2
+    tree = widget.form.lineage.tree
+    tree.resize(300, tree.sizeHint().height())
+    wanted = node(widget, 5, 2)
+    place = tree.place_of(wanted)
+    assert tree.node_at(place.x(), place.y()) == wanted
+    assert tree.node_at(place.x(), place.y() + 500) is None
+    tree.clicked.emit(wanted)
+    assert viewer.dims.current_step[0] == 5
+    assert widget.picked[-1] == wanted
+    assert linked.layer.selected_label == 2
+
+
+@pytest.mark.gui
+def test_events_are_gone_through_and_struck_off(linked: Any) -> None:
+    widget, viewer = linked.widget, linked.viewer
+    assert [e.kind for e in widget.events] == ["gap"]
+    viewer.dims.set_point(0, 0)
+    widget.form.next.click()
+    assert viewer.dims.current_step[0] == 4
+    assert widget.picked == (node(widget, 2, 2), node(widget, 4, 2))
+    widget.form.fine.click()
+    assert widget.form.events.rowCount() == 0
+    assert widget.form.tabs.tabText(2) == "Check"
+
+
+@pytest.mark.gui
+def test_painting_keeps_the_lineage(linked: Any) -> None:
+    widget, layer = linked.widget, linked.layer
+    layer.visible = True
+    linked.viewer.dims.set_point(0, 5)
+    frame = layer.data[5].copy()
+    frame[frame == 2] = 0
+    square(frame, 30, 2, 7, 4)
+    apply_mask(layer, frame, (5, slice(None), slice(None)))
+    linked.qtbot.waitUntil(
+        lambda: widget.node_of(5, 7) is not None and not widget.running, timeout=10_000
+    )
+    assert widget.node_of(5, 2) is None
+    assert len(widget.graph.divisions()) == 1
+
+
+@pytest.mark.gui
+def test_what_is_saved_can_be_read_again(linked: Any, tmp_path: Path) -> None:
+    widget = linked.widget
+    widget.save_result(tmp_path / "01_RES")
+    linked.qtbot.waitUntil(
+        lambda: widget.form.where.text() != "" or "01_RES:" in widget.form.message.text(),
+        timeout=20_000,
+    )
+    rows = read_track_table(tmp_path / "01_RES" / "res_track.txt")
+    assert tuple(rows) == widget.graph.rows()
+    widget.save_csv(tmp_path / "tracks.csv")
+    table = from_csv((tmp_path / "tracks.csv").read_text())
+    assert table.rows() == widget.graph.rows()
+    widget.save_csv(tmp_path / "nowhere" / "tracks.csv")
+    assert str(tmp_path / "nowhere") in widget.form.message.text()
+    pytest.importorskip("geff")
+    widget.save_geff(tmp_path / "tracks.geff")
+    assert (tmp_path / "tracks.geff").is_dir()
+
+
+@pytest.mark.gui
+def test_a_lineage_is_taken_from_a_tracks_layer(linked: Any) -> None:
+    widget = linked.widget
+    before = pairs(widget.graph)
+    widget.select((node(widget, 1, 1),))
+    widget.edit("Cut")
+    other = linked.viewer.layers["masks tracks"]
+    assert len(pairs(widget.graph)) == len(before) - 1
+    widget.form.tracks.choose(other)
+    widget.take()
+    wait_for(widget, linked.qtbot)
+    assert len(pairs(widget.graph)) == len(before) - 1
+    assert widget.form.undo.text() == "Undo"
+
+
+@pytest.mark.gui
+def test_cancelling_changes_nothing_and_closing_leaves_no_mark(linked: Any) -> None:
+    widget, viewer = linked.widget, linked.viewer
+    graph = widget.graph
+    widget._cells = None
+    widget.link()
+    widget.form.cancel.click()
+    time.sleep(0.05)
+    linked.qtbot.wait(50)
+    assert not widget.running
+    assert widget.graph is graph
+    widget.select((0,))
+    callbacks = len(viewer.mouse_drag_callbacks)
+    viewer.window.remove_dock_widget(widget)
+    widget.deleteLater()
+    linked.qtbot.waitUntil(
+        lambda: len(viewer.mouse_drag_callbacks) < callbacks, timeout=5000
+    )
+    assert "picked cells" not in viewer.layers
+    assert "masks tracks" in viewer.layers
+    linked.layer.undo()
+
+
+@pytest.mark.gui
+def test_without_masks_it_says_so(make_napari_viewer: Any) -> None:
+    from medseg.napari_plugin.widgets.track import TrackWidget
+
+    viewer = make_napari_viewer(strict_qt=True)
+    widget = TrackWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Track")
+    assert "Open a movie" in widget.form.message.text()
+    assert not widget.form.link.isEnabled()
+    widget.edit("Cut")
+    assert "no lineage" in widget.form.message.text()
+    widget.take()
+    assert "no tracks layer" in widget.form.message.text()
