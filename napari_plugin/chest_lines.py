@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Shapes
 
 NAME = "cardiothoracic ratio"
-_HEART, _THORAX = "#ff7a70", "#6fd3ff"
+_HEART, _THORAX = "#ff5346", "#00a8ec"
 
 
 def with_lines(
@@ -90,7 +90,7 @@ class ChestLines:
             features={"name": ["heart", "thorax"]},
             text={
                 "string": "{name}",
-                "color": "white",
+                "color": [_HEART, _THORAX],
                 "size": 11,
                 "anchor": "center",
                 "translation": [-max(mask.data.shape) / 35, 0],
@@ -98,6 +98,7 @@ class ChestLines:
         )
         self._layer.events.data.connect(self._on_data)
         self._layer.mode = "direct"
+        self._layer.selected_data = {0, 1}  # only ends of selected lines can be dragged
         return True
 
     def reset(self) -> None:
@@ -145,12 +146,14 @@ class ChestLines:
         layer.data = []
         layer.add_lines(_points(now), edge_color=[_HEART, _THORAX])
         layer.features = {"name": ["heart", "thorax"]}
+        layer.selected_data = {0, 1}
         self._busy = False
 
     def _put(self, measurement: ChestMeasurement) -> None:
         if self._layer is not None:
             self._busy = True
             self._layer.data = _points(measurement)
+            self._layer.selected_data = {0, 1}
             self._busy = False
 
 

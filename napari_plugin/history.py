@@ -67,6 +67,8 @@ def apply_edits(
     writes = [w for edit in edits if (w := _write_of(layer, edit, within)) is not None]
     if not writes:
         return 0
+    # napari keeps the slice of a hidden layer as it was, and fails to paint on it.
+    layer.visible = True
     with layer.block_history():
         for indices, values in writes:
             layer.data_setitem(indices, values, refresh=False)

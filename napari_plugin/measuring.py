@@ -36,7 +36,7 @@ from medseg.napari_plugin.lineage_layers import (
     graph_of_tracks,
     is_movie_mask,
 )
-from medseg.napari_plugin.movie_job import Cancelled
+from medseg.napari_plugin.movie_job import JobCancelledError
 from medseg.track import observe
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class MeasureJob:
     def _progress(self, done: int, total: int | None = None) -> None:
         self.done = done
         if self.cancelled:
-            raise Cancelled("measure", "cancelled")
+            raise JobCancelledError("measure", "cancelled")
 
 
 def _doubt(graph: TrackGraph, size: NDArray[np.int64]) -> str:

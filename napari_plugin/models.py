@@ -26,6 +26,7 @@ class ModelInfo:
         labels: What its masks mean.
         dims: 2 or 3, the axes that it sees at a time.
         mirrors: Whether it names mirror images, which the test-time augmentation needs.
+        diameter: Of the cells that it learnt, in pixels; None where it names none.
         cell_map: For instances: which of the network's maps says where cells are.
     """
 
@@ -35,6 +36,7 @@ class ModelInfo:
     dims: int
     version: str = ""
     mirrors: bool = False
+    diameter: float | None = None
     cell_map: int = 1
     description: str = ""
     licence: str = ""
@@ -68,6 +70,7 @@ def read_model(folder: Path, source: str | None = None) -> ModelInfo:
         labels = parse(LabelSet, table["labels"], "labels")
         dims = len(table["inference"]["size"])
         rule = table["decoding"].get("instances") or {}
+        diameter = table["inference"].get("diameter") if rule else None
         name = _text(table, "name") or folder.name
     except MedsegError as error:
         problem = f"{error.subject} {error.problem}"
@@ -81,6 +84,7 @@ def read_model(folder: Path, source: str | None = None) -> ModelInfo:
         dims,
         version=_text(table, "version"),
         mirrors=bool(table.get("flips")),
+        diameter=float(diameter) if isinstance(diameter, int | float) else None,
         # The maps are background and cell, or foreground, distance and border.
         cell_map=0 if rule.get("method") == "watershed" else 1,
         description=_text(table, "description"),

@@ -18,7 +18,7 @@ from medseg.track import (
 )
 
 
-class Cancelled(MedsegError):
+class JobCancelledError(MedsegError):
     """A person has cancelled the job."""
 
 
@@ -76,7 +76,7 @@ class MovieJob:
     def _progress(self, done: int, total: int | None = None) -> None:
         self.done = done
         if self.cancelled:
-            raise Cancelled("tracks", "cancelled")
+            raise JobCancelledError("tracks", "cancelled")
 
 
 def linking(masks: MaskFrames, chosen: Mapping[str, Any]) -> Then:

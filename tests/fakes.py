@@ -34,6 +34,7 @@ class NumberPredictor:
 
     models = ()
     streams = 1
+    looks_for_size = False
 
     def describe(self) -> Mapping[str, Any]:
         return {

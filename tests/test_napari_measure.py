@@ -31,7 +31,7 @@ from medseg.napari_plugin.measuring import (
     is_movie,
     locate,
 )
-from medseg.napari_plugin.movie_job import Cancelled
+from medseg.napari_plugin.movie_job import JobCancelledError
 from medseg.napari_plugin.movies import movie_mask_layer, nodes_of, tracks_layer
 
 
@@ -160,7 +160,7 @@ def test_a_job_ends_when_cancelled_and_returns_what_is_wrong() -> None:
     layer, _ = add_movie(ViewerModel())
     job = MeasureJob(layer, movie=True)
     job.cancel()
-    assert isinstance(job.run(), Cancelled)
+    assert isinstance(job.run(), JobCancelledError)
     small = ViewerModel().add_image(np.zeros((4, 4)))
     mask = ViewerModel().add_labels(cells())
     assert isinstance(MeasureJob(mask, small).run(), ConfigError)
@@ -320,7 +320,7 @@ def test_a_film_is_measured_at_once_in_its_own_unit(
     form = widget.form
     assert form.ratio.text() == "0.500"
     area = form.values["right_lung_area"].text()
-    assert area == ("25 mm²" if unit else "100 px²")
+    assert area == ("25 mm²" if unit else "100 px")
     assert ("no spacing" in form.units.text()) is not unit
     lines = widget.lines.layer
     heart, thorax = (np.array(x) for x in lines.data)
@@ -362,9 +362,16 @@ def test_lines_can_be_dragged_with_the_mouse(viewer: Any, qtbot: Any) -> None:
 
     def event(kind: str, place: tuple[float, float]) -> SimpleNamespace:
         return SimpleNamespace(
-            type=kind, position=place, pos=place, button=1, modifiers=(),
-            dims_displayed=[0, 1], view_direction=None, handled=False,
-            is_dragging=kind == "mouse_move", up_direction=None,
+            type=kind,
+            position=place,
+            pos=place,
+            button=1,
+            modifiers=(),
+            dims_displayed=[0, 1],
+            view_direction=None,
+            handled=False,
+            is_dragging=kind == "mouse_move",
+            up_direction=None,
         )
 
     for callback in layer.mouse_drag_callbacks:

@@ -389,3 +389,28 @@ def test_a_layer_that_was_removed_is_not_filled(opened: Any) -> None:
     list(results.add(Item(1, mask)))
     results.finish({})
     assert results.masks == []
+
+
+def test_the_diameter_of_cells_is_found_or_given(opened: Any) -> None:
+    _, widget, worker = opened(CELLS)
+    form = widget.form
+    assert form.size_row.isHidden()  # this model names no diameter
+    assert widget._options().diameter == "auto"
+    widget._models = [ModelInfo("nuclei", "nuclei", CELLS, 2, diameter=48.0)]
+    form.set_models(widget._models)
+    widget._model_changed()
+    assert not form.size_row.isHidden()
+    assert (form.diameter.value(), form.diameter.isEnabled()) == (48, False)
+    assert "48" in form.diameter.toolTip()
+    form.find_size.setChecked(False)
+    form.diameter.setValue(20)
+    run(widget, "all")
+    assert worker.jobs[-1].options.diameter == 20.0
+    form.find_size.setChecked(True)
+    assert widget._options().diameter == "auto"
+
+
+def test_a_spec_tells_the_diameter_of_its_cells() -> None:
+    models = {model.name: model for model in find_models()}
+    assert models["nuclei-fluorescence"].diameter == 48.0
+    assert models["chest-xray"].diameter is None

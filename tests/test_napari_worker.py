@@ -5,6 +5,7 @@ No Qt here. One worker (some seconds of importing torch) serves most of the test
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import signal
@@ -31,7 +32,7 @@ from medseg.image import Image
 from medseg.instances import InstanceRule
 from medseg.labels import Label, LabelSet
 from medseg.model import load_model, save_model
-from medseg.model_spec import Decoding
+from medseg.model_spec import Decoding, Inference
 from medseg.napari_plugin.worker import shared
 from medseg.napari_plugin.worker.child import describe_end
 from medseg.napari_plugin.worker.client import WorkerClient, shared_client
@@ -71,6 +72,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rule = InstanceRule("components", min_size=1)
     spec = window_spec(labels=cells, decoding=Decoding("instances", instances=rule))
     save_model(root / "cells", spec, tiny_network(3))
+    inference = Inference("sliding_window", (8, 8), batch=3, diameter=4.0)
+    sized = dataclasses.replace(spec, inference=inference)
+    save_model(root / "sized", sized, tiny_network(3))
     spec = window_spec((4, 8, 8))
     network = build("unet", dict(spec.network.arguments)).eval()
     save_model(root / "volume", spec, network)
@@ -122,7 +126,7 @@ def wait_for_item(job: Any) -> None:
 # Results
 
 
-@pytest.mark.parametrize("name", ["tiny", "exclusive", "cells", "volume"])
+@pytest.mark.parametrize("name", ["tiny", "exclusive", "cells", "sized", "volume"])
 @pytest.mark.parametrize("image", [FILM, VOLUME], ids=["film", "volume"])
 def test_results_are_the_predictors(
     client: WorkerClient, folder: Path, name: str, image: Image

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medseg import __version__
 from medseg.batch.items import OutputFormat
@@ -15,6 +15,9 @@ from medseg.image import Image
 from medseg.io import read_image
 from medseg.labels import LabelSet
 from medseg.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from medseg.predict import CellSize
 
 
 class StagedPredictor(Protocol):
@@ -31,6 +34,16 @@ class StagedPredictor(Protocol):
     @property
     def streams(self) -> int:
         """Threads that may call ``infer`` at the same time."""
+
+    @property
+    def looks_for_size(self) -> bool:
+        """Whether it finds the size of the cells in each image by itself."""
+
+    def cell_size(self, images: Iterable[Image]) -> CellSize:
+        """Return the size of the cells in images that are alike."""
+
+    def sized(self, size: CellSize) -> StagedPredictor:
+        """Return the same predictor for cells of one size."""
 
     def describe(self) -> Mapping[str, Any]:
         """Return all that decides a mask, the image apart, as plain data.

@@ -35,13 +35,14 @@ def load_predictor(
     test_time_augmentation: bool = False,
     threads: int | None = None,
     sha256: str | None = None,
+    diameter: float | Literal["auto", "native"] = "auto",
 ) -> StagedPredictor:
     """Return the predictor of one model, or of several as an ensemble.
 
     Raises:
         ModelError: If a model is not accepted, or its hash is not ``sha256``.
-        ConfigError: If the engine or the device cannot be had, or ``sha256`` is given
-            with several models.
+        ConfigError: If the engine or the device cannot be had, ``sha256`` is given
+            with several models, or the diameter suits no model.
     """
     if sha256 is not None and len(models) != 1:
         problem = f"is the hash of one model, {len(models)} are given"
@@ -57,6 +58,7 @@ def load_predictor(
         test_time_augmentation=test_time_augmentation,
         threads=threads,
         streams=_streams(engine, device, threads),
+        diameter=diameter,
     )
 
 

@@ -27,6 +27,7 @@ from medseg.batch.lock import hold
 from medseg.batch.session import Listener, Progress
 from medseg.batch.track_extras import Result, write_extras
 from medseg.batch.track_frames import FrameRun, Frames, Segmented, hash_pixels
+from medseg.batch.track_size import size_of_movie
 from medseg.errors import DiskError, PlanError
 from medseg.geometry import Geometry
 from medseg.io.atomic import remove_stale, write_error
@@ -201,6 +202,7 @@ class _Run:
         self.predictor, self.options, self.progress = predictor, options, progress
         self.work = out / WORK_NAME
         self._frames: FrameRun | None = None
+        self._cell_size: dict[str, Any] = {}
 
     def go(self) -> TrackSummary:
         """Run what is not done yet."""
@@ -257,7 +259,15 @@ class _Run:
             return Segmented(len(inputs), 0, (), inputs)
         if self.predictor is None:
             raise PlanError("model", "is not given", "Give --model or --masks")
-        self._frames = FrameRun(self.movie, self.work, self.predictor, self.progress)
+        predictor = self.predictor
+        if predictor.looks_for_size:
+            size = size_of_movie(self.movie, self.work, predictor)
+            self._cell_size = {
+                "diameter": size.diameter,
+                "diameter_from": size.origin,
+            }
+            predictor = predictor.sized(size)
+        self._frames = FrameRun(self.movie, self.work, predictor, self.progress)
         return self._frames.run()
 
     def _masks(self) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -316,6 +326,7 @@ class _Run:
             "config_sha256": hash_config(config),
             "input_sha256": _digest(segmented.inputs),
             "parameters": asdict(parameters),
+            **({"cell_size": self._cell_size} if self._cell_size else {}),
             "frames": len(self.movie.frames),
             "cells": len(graph),
             "tracks": len(graph.rows()),

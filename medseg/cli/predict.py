@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from medseg.cli.display import Display, cancellable, say
-from medseg.errors import ExitCode
+from medseg.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from medseg.batch.items import Plan
@@ -48,6 +49,15 @@ Dask = Annotated[
 Format = Annotated[
     Literal["same", "nii.gz", "tif", "png", "dcm-seg"],
     typer.Option("--format", help="Of the masks; same: that of the image."),
+]
+
+CellDiameter = Annotated[
+    str,
+    typer.Option(
+        "--diameter",
+        metavar="auto|native|PIXELS",
+        help="Of the cells: found by itself, the size that the model learnt, or given.",
+    ),
 ]
 
 
@@ -87,6 +97,7 @@ def predict(
     isolate: Annotated[
         bool, typer.Option("--isolate", help="Read files in child processes.")
     ] = False,
+    diameter: CellDiameter = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Processor threads of the network.")
     ] = None,
@@ -122,6 +133,7 @@ def predict(
         "test_time_augmentation": test_time_augmentation,
         "threads": threads,
         "sha256": sha256,
+        "diameter": parse_diameter(diameter),
     }
     display = Display()
     try:
@@ -131,6 +143,26 @@ def predict(
         say(display.counts())
         code = ExitCode.CANCELLED
     raise typer.Exit(code)
+
+
+def parse_diameter(text: str) -> float | Literal["auto", "native"]:
+    """Return what ``auto``, ``native`` or a number of pixels means.
+
+    Raises:
+        ConfigError: If it is none of them.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "native":
+        return "native"
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 1 <= number <= 4096:
+        remedy = "Give auto, native or 1 to 4096 pixels"
+        raise ConfigError("--diameter", f"is {text!r}", remedy)
+    return number
 
 
 def segment(

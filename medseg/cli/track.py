@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medseg.cli.display import Display, cancellable, say
-from medseg.cli.predict import DeviceName, EngineName
+from medseg.cli.predict import CellDiameter, DeviceName, EngineName, parse_diameter
 from medseg.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def track(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Processor threads of the network.")
     ] = None,
+    diameter: CellDiameter = "auto",
     spacing: Spacing = None,
     frame_interval: Interval = None,
     max_distance: Annotated[
@@ -109,6 +110,7 @@ def track(
         "engine": engine,
         "device": device,
         "threads": threads,
+        "diameter": parse_diameter(diameter),
     }
     display = Display()
     try:

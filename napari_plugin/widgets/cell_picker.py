@@ -76,7 +76,7 @@ class CellPicker:
             )
             if value:
                 index = layer.world_to_data(position)
-                self._on_pick(tuple(int(round(i)) for i in index), int(value))
+                self._on_pick(tuple(round(float(i)) for i in index), int(value))
             return
         index = np.round(layer.world_to_data(position[-layer.ndim :])).astype(int)
         if (index < 0).any() or (index >= layer.data.shape).any():

@@ -29,7 +29,7 @@ from medseg.napari_plugin.measuring import (
     is_movie,
     locate,
 )
-from medseg.napari_plugin.movie_job import Cancelled
+from medseg.napari_plugin.movie_job import JobCancelledError
 from medseg.napari_plugin.unsaved import image_of, unwrap
 from medseg.napari_plugin.widgets.cell_picker import CellMarks, CellPicker
 from medseg.napari_plugin.widgets.measure_form import MeasureForm
@@ -220,7 +220,7 @@ class MeasureWidget(QWidget):
         self._timer.stop()
         self.form.set_busy(False)
         if isinstance(found, MedsegError):
-            if not isinstance(found, Cancelled):
+            if not isinstance(found, JobCancelledError):
                 self.form.say(str(found), bad=True)
             return
         self.tables = found
@@ -334,7 +334,9 @@ class MeasureWidget(QWidget):
         if tables is None:
             return None
         name = self.form.name.currentData() if tables.graph is not None else "cells"
-        return to_csv(tables.rows(name), tables.columns(name))
+        columns = tables.columns(name)
+        rows = tables.rows(name)
+        return to_csv([{c: r.get(c) for c in columns} for r in rows], columns)
 
     def _try(self, action: Callable[[], Any]) -> Any:
         """Return what the action returns; say what is wrong if it fails."""

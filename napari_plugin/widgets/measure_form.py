@@ -157,6 +157,8 @@ class MeasureForm:
             text = "not there" if math.isnan(value) else f"{value:,.0f} {unit}"
             if not math.isnan(value) and film.unit == "mm" and "²" not in unit:
                 text = f"{value:,.1f} {unit}"
+            if film.unit == "px":
+                text = text.replace("²", "")  # an area is a number of pixels
             self.values[name].setText(text.format(unit=film.unit))
         self.units.setText(_about_units(film))
 

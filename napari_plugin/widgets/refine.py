@@ -311,16 +311,18 @@ class RefineWidget(QWidget):
         self._busy = True
         self.form.say("Working ...")
 
-        def guarded() -> Any:
+        # In a pair: an exception that a worker returns is raised again there.
+        def guarded() -> tuple[Any, MedsegError | None]:
             try:
-                return work()
+                return work(), None
             except MedsegError as error:
-                return error
+                return None, error
 
-        def finished(found: Any) -> None:
+        def finished(outcome: tuple[Any, MedsegError | None]) -> None:
             self._busy = False
-            if isinstance(found, MedsegError):
-                self.form.say(str(found), bad=True)
+            found, error = outcome
+            if error is not None:
+                self.form.say(str(error), bad=True)
             else:
                 then(found)
             self._answer_next()

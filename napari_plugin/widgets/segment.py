@@ -121,6 +121,7 @@ class SegmentWidget(QWidget):
             and form.mirrors.isEnabled(),
             probabilities=form.probabilities.isChecked(),
             uncertainty=form.uncertainty.isChecked(),
+            diameter=form.cell_diameter,
         )
 
     def _load_models(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
@@ -71,6 +71,7 @@ class SegmentForm:
         self.probabilities = QCheckBox("Probability layers")
         self.probabilities.setToolTip("A hidden layer of 0 to 1 for each structure")
         self.mirrors = QCheckBox("Test-time augmentation")
+        self._make_size()
         self.existing = combo(
             _EXISTING,
             "What to do where this model has drawn a mask before: keep it and make\n"
@@ -81,6 +82,27 @@ class SegmentForm:
             _ENGINES,
             "The library that computes; OpenVINO is the fastest on a processor",
         )
+
+    def _make_size(self) -> None:
+        self.find_size = QCheckBox("Cell diameter: automatic")
+        self.find_size.setChecked(True)
+        self.find_size.setToolTip(
+            "Find out how large the cells are and show them to the model at the size\n"
+            "that it knows; switch it off to give their diameter yourself"
+        )
+        self.diameter = QSpinBox()
+        self.diameter.setRange(1, 4096)
+        self.diameter.setSuffix(" px")
+        self.diameter.setEnabled(False)
+        self.find_size.toggled.connect(self.diameter.setDisabled)
+        self.size_row = row(self.find_size, self.diameter)
+        self.size_row.setVisible(False)
+
+    @property
+    def cell_diameter(self) -> float | Literal["auto"]:
+        """What is chosen: a number of pixels, or that it is to be found."""
+        given = not self.size_row.isHidden() and not self.find_size.isChecked()
+        return float(self.diameter.value()) if given else "auto"
 
     def _make_buttons(self) -> None:
         self.run = QPushButton("Segment")
@@ -114,6 +136,7 @@ class SegmentForm:
             ("", self.uncertainty),
             ("", self.probabilities),
             ("", self.mirrors),
+            ("", self.size_row),
             ("Earlier mask", self.existing),
             ("Engine", self.engine),
         )
@@ -145,6 +168,15 @@ class SegmentForm:
         self.about.setToolTip(model.tooltip if model else "")
         mirrors = model is not None and model.mirrors
         self.mirrors.setEnabled(mirrors)
+        learnt = model.diameter if model is not None else None
+        self.size_row.setVisible(learnt is not None)
+        if learnt is not None:
+            self.diameter.setToolTip(
+                "Of a typical cell, in pixels of the image; the model learnt "
+                f"{learnt:g}:\nwith that, the image is left as it is"
+            )
+            if self.find_size.isChecked():
+                self.diameter.setValue(round(learnt))
         self.mirrors.setToolTip(
             "Average over mirror images: slower, often a little better"
             if mirrors

@@ -34,7 +34,7 @@ from medseg.napari_plugin.lineage_layers import (
     show_tracks,
 )
 from medseg.napari_plugin.movie_job import (
-    Cancelled,
+    JobCancelledError,
     Linked,
     MovieJob,
     estimating,
@@ -79,6 +79,7 @@ class TrackWidget(QWidget):
         self._tracks: Tracks | None = None
         self._view: tuple[Labels, NumberedView] | None = None
         self.marks = CellMarks(self._viewer, "picked cells")
+        self._witness = -1  # a frame that tells whether colouring was undone
         self._job: MovieJob | None = None
         self._touch = self._touched  # one object, to be disconnected at the end
         self.form = TrackForm(self, self._viewer, is_movie_mask)
@@ -176,18 +177,14 @@ class TrackWidget(QWidget):
             self._looking.start()
 
     def _look(self) -> None:
-        """See whether the masks of the frame that is shown are still the same."""
+        """See whether the masks that are shown, or were renumbered, are the same."""
         masks, cells = self._masks, self._cells
         if masks is None or cells is None or self.running:
             return
-        index = self._frame() - masks.first
-        if not 0 <= index < len(masks) or np.prod(masks.shape) > _SMALL_FRAME:
+        shown = {self._frame() - masks.first, self._witness} & set(range(len(masks)))
+        if np.prod(masks.shape) > _SMALL_FRAME:
             return
-        found = regions(np.asarray(masks.data[index]))
-        here = np.flatnonzero(cells.frame == index)
-        order = here[np.argsort(cells.label[here])]
-        same = np.array_equal(cells.label[order], found.labels)
-        if same and np.array_equal(cells.size[order], found.sizes):
+        if all(_same_cells(masks, cells, index) for index in shown):
             return
         self.form.update.setEnabled(True)
         if masks.data.size <= _SMALL_MOVIE:
@@ -268,7 +265,7 @@ class TrackWidget(QWidget):
         self._timer.stop()
         self.form.set_busy(False)
         if isinstance(found, MedsegError):
-            if not isinstance(found, Cancelled):
+            if not isinstance(found, JobCancelledError):
                 self.form.say(str(found), bad=True)
             return
         finish(found)
@@ -307,7 +304,8 @@ class TrackWidget(QWidget):
             return ""
         count = len(graph.rows())
         return (
-            f"{len(graph)} cells in {count} tracks, {len(graph.divisions())} divisions, "
+            f"{len(graph)} cells in {count} tracks, "
+            f"{len(graph.divisions())} divisions, "
             f"{len(graph.gaps())} gaps closed"
         )
 
@@ -336,6 +334,8 @@ class TrackWidget(QWidget):
         if self._try(lambda: apply_mask(layer, numbered)) is None:
             return
         ids = graph.track_ids()
+        new = graph.frame[graph.label != ids]
+        self._witness = int(new[0]) - masks.first if len(new) else -1
         if self._cells is not None:
             self._cells = replace(self._cells, label=ids)
         self.editor.carry(lambda g: replace(g, label=ids))
@@ -557,8 +557,13 @@ class TrackWidget(QWidget):
 
     def save_result(self, folder: str | Path | None = None) -> None:
         """Write masks and tracks as a challenge folder, in a thread; asks where."""
-        layer, tracks = self._layer, self._tracks
-        if layer is None or tracks is None or self.running:
+        layer, tracks, masks, cells = (
+            self._layer,
+            self._tracks,
+            self._masks,
+            self._cells,
+        )
+        if layer is None or tracks is None or masks is None or cells is None:
             return
         path = folder or _ask_folder(self, layer)
         if not path:
@@ -569,6 +574,7 @@ class TrackWidget(QWidget):
 
         def work() -> list[Path | MedsegError]:
             try:
+                _check_same(masks, cells)
                 return [save_result(Path(path), parts)]
             except MedsegError as error:
                 return [error]
@@ -623,6 +629,26 @@ class TrackWidget(QWidget):
         except MedsegError as error:
             self.form.say(str(error), bad=True)
             return None
+
+
+def _same_cells(masks: MaskFrames, cells: Cells, index: int) -> bool:
+    """Return whether a frame still has the cells that it had."""
+    found = regions(np.asarray(masks.data[index]))
+    here = np.flatnonzero(cells.frame == index)
+    order = here[np.argsort(cells.label[here])]
+    same = np.array_equal(cells.label[order], found.labels)
+    return same and np.array_equal(cells.size[order], found.sizes)
+
+
+def _check_same(masks: MaskFrames, cells: Cells) -> None:
+    """Raise ConfigError if the masks are no longer those of the lineage."""
+    for index in range(len(masks)):
+        if not _same_cells(masks, cells, index):
+            raise ConfigError(
+                "tracks",
+                f"the masks of frame {masks.first + index} have changed",
+                "Press Take over changes (Edit), then save",
+            )
 
 
 def _key(event: Event) -> tuple[str, int, int]:

@@ -190,6 +190,7 @@ class Task:
         self._blocks, self._digest, self._source = blocks, digest, source
         self._geometry, self._number_on = geometry, number_on
         self._provenance: dict[str, Any] = {}
+        self._sizes: list[tuple[float, str]] = []
         self._count = self._cells = 0
 
     def run(self, slot: int, report: Any) -> None:
@@ -214,13 +215,23 @@ class Task:
                 arrays[name][...] = getattr(found, name)
         self._digest.update(np.ascontiguousarray(pixels).data)
         self._provenance = dict(found.provenance)
+        if self._predictor.looks_for_size:
+            facts = found.provenance["parameters"]
+            self._sizes.append((facts["diameter"], facts["diameter_from"]))
         self._count += 1
 
     def provenance(self) -> dict[str, Any]:
         """Return what the predictor says, with the hash of all that went in."""
         if self._count == 1:
             return self._provenance
-        return {**self._provenance, "input_sha256": self._digest.hexdigest()}
+        facts = {**self._provenance, "input_sha256": self._digest.hexdigest()}
+        if self._sizes:  # a list of the slices, as the predictor has for a volume
+            diameters, origins = (
+                list(values) for values in zip(*self._sizes, strict=True)
+            )
+            sizes = {"diameter": diameters, "diameter_from": origins}
+            facts["parameters"] = {**facts["parameters"], **sizes}
+        return facts
 
     def close(self) -> None:
         """Give the shared memory back."""

@@ -26,7 +26,7 @@ class Options:
     test_time_augmentation: bool = False
     probabilities: bool = False
     uncertainty: bool = False
-    diameter: float | None = None
+    diameter: float | Literal["auto", "native"] = "auto"
 
 
 @dataclass(frozen=True)
