@@ -4,10 +4,10 @@
 
 DATA_SET is a folder in the layout of the Cell Tracking Challenge. Of each sequence the
 frames that training with ``split = "time"`` holds back (from the first of the last
-third of those with a drawn cell) are tracked as a movie of their own and scored by SEG, DET and TRA against the reference
-of those frames. ``--whole`` takes all frames: for movies that training has not seen.
-With ``--docs`` the rows join those of earlier calls in ``cells.json``, and
-``cells.md`` is written anew.
+third of those with a drawn cell) are tracked as a movie of their own and scored by
+SEG, DET and TRA against the reference of those frames. ``--whole`` takes all frames:
+for movies that training has not seen. With ``--docs`` the rows join those of earlier
+calls in ``cells.json``, and ``cells.md`` is written anew.
 """
 
 from __future__ import annotations

@@ -117,10 +117,8 @@ def read_plane(path: Path, plane: int | None) -> NDArray[Any]:
     Raises:
         FileError: If it cannot be read, or has no such plane.
     """
-    if path.suffix.lower() == ".png":
-        mask = read_image(path).pixels[0]
-    else:
-        mask = _quiet_mask(path)
+    png = path.suffix.lower() == ".png"
+    mask = read_image(path).pixels[0] if png else _quiet_mask(path)
     if plane is None:
         return mask
     if mask.ndim == 2 and plane == 0:

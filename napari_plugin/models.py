@@ -103,12 +103,14 @@ def shipped_folders() -> dict[str, Path]:
 
 
 def find_models(folder: Path | None = None) -> tuple[ModelInfo, ...]:
-    """Return the shipped models, then those in the folders inside ``folder``.
+    """Return the shipped models, those of cells last, then those in the folders inside ``folder``.
 
     A folder that holds no readable spec is left out. ``folder`` may be a model
     itself.
     """
     found = [read_model(path, name) for name, path in shipped_folders().items()]
+    # Structures before cells, so that the first suits a film.
+    found.sort(key=lambda model: model.labels.kind == "instances")
     if folder is None or not folder.is_dir():
         return tuple(found)
     for path in [*sorted(folder.glob(f"*/{SPEC_NAME}")), folder / SPEC_NAME]:

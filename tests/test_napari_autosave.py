@@ -343,7 +343,9 @@ for step in range(10_000):
 def test_killing_napari_loses_no_stroke_that_was_saved(tmp_path) -> None:
     path = tmp_path / "a"
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", KILLED, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
     ) as run:
         assert run.stdout is not None
         while not run.stdout.readline().startswith("20 "):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -354,7 +355,7 @@ def test_the_shipped_models_are_offered_without_torch() -> None:
 
 
 def test_a_folder_of_models_is_searched_and_bad_ones_left_out(tmp_path: Path) -> None:
-    shipped = Path(find_models.__code__.co_filename).parents[1] / "medseg/models"
+    shipped = Path(str(resources.files("medseg"))) / "models"
     spec = json.loads((shipped / "chest-xray/model.json").read_text())
     for name in ("mine", "broken"):
         (tmp_path / name).mkdir()

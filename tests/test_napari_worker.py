@@ -141,8 +141,9 @@ def test_results_are_the_predictors(
     found = assemble(events, image.geometry)
     assert found.mask.dtype == wanted.mask.dtype
     np.testing.assert_array_equal(found.mask, wanted.mask)
-    np.testing.assert_array_equal(found.probabilities, wanted.probabilities)
-    np.testing.assert_array_equal(found.uncertainty, wanted.uncertainty)
+    # The two processes may share the sums among another number of threads.
+    np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-5)
+    np.testing.assert_allclose(found.uncertainty, wanted.uncertainty, atol=1e-5)
     assert found.labels == wanted.labels
     assert dict(found.provenance) == dict(wanted.provenance)
 
@@ -348,7 +349,7 @@ def test_a_killed_worker_is_reported_and_replaced(
 
 def test_a_traceback_of_the_worker_is_shown() -> None:
     code = "import sys; print('half a line', end=''); sys.exit('no torch here')"
-    client = WorkerClient(command=(sys.executable, "-c", code))
+    client = WorkerClient(command=(sys.executable, "-P", "-c", code))
     end = client.predict(FILM, "tiny").wait(LONG)[-1]
     assert isinstance(end, Failed)
     assert "exit code 1: no torch here" in end.message
@@ -377,7 +378,9 @@ def test_the_worker_ends_with_its_parent(how: str) -> None:
         "child = Child(); print(child.pid, flush=True)\n"
         + ("os._exit(0)" if how == "leaves" else "time.sleep(99)")
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    parent = subprocess.Popen(
+        [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE
+    )
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     if how == "killed":
@@ -410,7 +413,9 @@ def test_nothing_is_said_on_the_way_out(tiny: str) -> None:
         "while not any(isinstance(e, Item) for e in job.poll()): time.sleep(0.01)\n"
         "assert not {'torch', 'openvino', 'monai'} & set(sys.modules)\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True
+    )
     assert (run.returncode, run.stderr) == (0, "")
 
 
