@@ -93,6 +93,7 @@ class SegmentForm:
         self.diameter = QSpinBox()
         self.diameter.setRange(1, 4096)
         self.diameter.setSuffix(" px")
+        self.diameter.setToolTip("Of a typical cell, in pixels of the image")
         self.diameter.setEnabled(False)
         self.find_size.toggled.connect(self.diameter.setDisabled)
         self.size_row = row(self.find_size, self.diameter)
