@@ -514,12 +514,17 @@ def test_a_run_stuck_in_a_file_is_left_within_two_seconds(tmp_path: Path) -> Non
 def test_two_runs_on_one_output_do_not_meet(
     fake: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_folder(tmp_path / "in", 12)
-    process = start(tmp_path, 0.05)
-    assert predict(tmp_path / "in", "-o", tmp_path / "out") == ExitCode.LOCKED
+    write_folder(tmp_path / "in", 60)
+    process = start(tmp_path, 1.0)  # a minute: it holds the output until it is told
+    try:
+        code = predict(tmp_path / "in", "-o", tmp_path / "out")
+        assert process.poll() is None
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert code == ExitCode.LOCKED
     assert f"process {process.pid} on " in last_line(capsys)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == ExitCode.CANCELLED
 
 
 @pytest.mark.slow
