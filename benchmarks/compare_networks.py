@@ -189,12 +189,15 @@ def main() -> None:
                     "config": asdict(config.stage[0]),
                     "scores": model.spec.scores["jsrt"],
                     "parameters": parameters(model.network),
-                    "seconds": seconds_per_image(Predictor(model)),
                     "curve": read_curve(Path(config.output) / "log.csv"),
                 }
                 done.write_text(json.dumps(row, indent=1))
             rows.append(json.loads(done.read_text()))
             folders[network, loss] = Path(config.output) / "model"
+    # All at once, so that the times can be compared with each other.
+    for row in rows:
+        model = load_model(folders[row["network"], row["loss"]])
+        row["seconds"] = seconds_per_image(Predictor(model))
     arguments.docs.mkdir(exist_ok=True)
     draw_curves(rows, arguments.docs / "comparison-curves.png")
     draw_grid(folders, arguments.docs / "comparison-films.png")
@@ -203,7 +206,7 @@ def main() -> None:
 
 def read_curve(path: Path) -> list[tuple[int, float]]:
     log = np.genfromtxt(path, delimiter=",", names=True)
-    dice = [name for name in log.dtype.names or () if name.startswith("dice_")]
+    dice = [name for name in log.dtype.names or () if name.startswith("score_")]
     means = np.mean([log[name] for name in dice], axis=0)
     return list(zip(log["epoch"].astype(int).tolist(), means.tolist(), strict=True))
 

@@ -85,9 +85,9 @@ def read_instances(case: Case) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         )
     cells = _cells(truth)
     known = np.ones(cells.shape, bool)
-    if truth.border:
+    if rim := truth.border:
         known[:] = False
-        known[(..., *(slice(truth.border, -truth.border) for _ in range(2)))] = True
+        known[..., rim:-rim, rim:-rim] = True
     if truth.partial:
         known &= ~_near_undrawn(truth, cells)
     known |= cells > 0

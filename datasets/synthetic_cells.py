@@ -234,6 +234,6 @@ def _light(
         apart = sum((own[:, d] - spot[d]) ** 2 for d in range(ndim))
         light += height * np.exp(-apart / (2 * width**2))
     # A section through a ball: thinner at the rim.
-    light = np.maximum(light, 0.3) * (0.45 + 0.55 * np.sqrt(1 - depth))
+    thin = np.maximum(light, 0.3) * (0.45 + 0.55 * np.sqrt(1 - depth))
     bright = nucleus.light * (1.5 if nucleus.dividing else 1.0)
-    return np.asarray(light * bright, np.float32)
+    return np.asarray(thin * bright, np.float32)

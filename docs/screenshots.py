@@ -130,9 +130,9 @@ def refine(viewer: napari.Viewer) -> None:
     settle()
     widget.use("point")
     y, x = (float(np.median(axis)) for axis in np.nonzero(low))
-    widget._prompted(Point((y, x)))
+    widget.work.ask(Point((y, x)))
     side = float(np.percentile(columns, 20))
-    widget._prompted(Scribble(((y - 20, side), (y + 10, side + 6)), width=5))
+    widget.work.ask(Scribble(((y - 20, side), (y + 10, side + 6)), width=5))
     wait_while(lambda: widget.busy)
     widget.form.list_keys.setChecked(True)
 
@@ -152,10 +152,10 @@ def track(viewer: napari.Viewer) -> None:
     widget = TrackWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Track")
     settle()
-    widget.link()
-    wait_while(lambda: widget.running)
-    widget.form.tabs.setCurrentIndex(2)
-    widget.step(1)
+    widget.linking.link.click()
+    wait_while(lambda: widget.runs.running)
+    widget.tabs.setCurrentIndex(2)
+    widget.checking.step(1)
 
 
 def measure(viewer: napari.Viewer) -> None:
@@ -171,11 +171,11 @@ def measure(viewer: napari.Viewer) -> None:
     widget = MeasureWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Measure")
     settle()
-    widget.form.with_tracks.setChecked(True)
-    widget.form.interval.setValue(300)
+    widget.cells.with_tracks.setChecked(True)
+    widget.cells.interval.setValue(300)
     widget.measure()
     wait_while(lambda: widget.running)
-    widget.form.table.selectRow(40)
+    widget.cells.table.selectRow(40)
 
 
 def ratio(viewer: napari.Viewer) -> None:
@@ -195,7 +195,7 @@ def ratio(viewer: napari.Viewer) -> None:
     widget = MeasureWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Measure")
     settle()
-    lines = widget.lines.layer
+    lines = widget.film.lines.layer
     heart, thorax = (np.array(x) for x in lines.data)
     heart[1, 1] += 12
     lines.data = [heart, thorax]

@@ -165,6 +165,11 @@ class TrackGraph:
         nodes = nodes[count > 1]
         return nodes[np.lexsort((self.label[nodes], self.frame[nodes]))]
 
+    def unbranched(self) -> NDArray[np.bool_]:
+        """Return ``(E,)`` which edges are no part of a division."""
+        out = np.bincount(self.edges[:, 0], minlength=len(self))
+        return out[self.edges[:, 0]] == 1
+
     def gaps(self) -> NDArray[np.int64]:
         """Return ``(G, 2)`` the edges that skip frames."""
         early, late = self.frame[self.edges].T
@@ -175,23 +180,21 @@ class TrackGraph:
 
         Tracks are numbered by their first frame, then by the label there.
         """
-        before = self.predecessors()
-        inner = self._inner_edges()
-        starts = np.ones(len(self), bool)
-        starts[self.edges[inner, 1]] = False
+        head = np.arange(len(self))
+        inner = self.edges[self._inner_edges()]
+        head[inner[:, 1]] = inner[:, 0]
+        while (head != head[head]).any():  # each round doubles the steps taken
+            head = head[head]
         order = np.lexsort((self.label, self.frame))
+        begins = order[head[order] == order]
         ids = np.zeros(len(self), np.int64)
-        heads = order[starts[order]]
-        ids[heads] = np.arange(1, len(heads) + 1)
-        for node in order[~starts[order]]:  # in order of time
-            ids[node] = ids[before[node]]
-        return ids
+        ids[begins] = np.arange(1, len(begins) + 1)
+        return ids[head]
 
     def _inner_edges(self) -> NDArray[np.bool_]:
         """Return ``(E,)`` which edges run inside one track."""
-        out = np.bincount(self.edges[:, 0], minlength=len(self))
         early, late = self.frame[self.edges].T
-        return (out[self.edges[:, 0]] == 1) & (late - early == 1)
+        return self.unbranched() & (late - early == 1)
 
     def rows(self) -> tuple[TrackRow, ...]:
         """Return the track table, in the order of the track numbers."""

@@ -11,10 +11,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from medseg.errors import ConfigError
 
 Mask = NDArray[np.bool_]
+
+# Pixels whose pieces are labelled at once; each takes 12 bytes meanwhile.
+_SLAB = 2**22
 
 
 def box(mask: Mask, margin: int = 0) -> tuple[slice, ...] | None:
@@ -48,12 +53,31 @@ def _sizes(labelled: NDArray[np.int32], n: int) -> NDArray[np.int64]:
 
 
 def piece_sizes(mask: Mask) -> NDArray[np.int64]:
-    """Return the sizes of the connected pieces; faster than :func:`pieces`.
+    """Return the sizes of the connected pieces, in the order of :func:`pieces`.
+
+    Labelled slab by slab and joined: memory does not grow with the image.
 
     Raises:
         ConfigError: If the mask is not boolean.
     """
-    return pieces(mask[box(mask) or ()])[1]
+    mask = _boolean(mask)[box(mask) or ()]
+    rows = max(1, _SLAB // max(1, mask[:1].size))
+    sizes, pairs, found = [np.zeros(0, np.int64)], [np.zeros((2, 0), np.int64)], 0
+    above = np.zeros(mask.shape[1:], np.int64)
+    for start in range(0, len(mask), rows):
+        labelled, n = ndimage.label(mask[start : start + rows])
+        sizes.append(_sizes(labelled, n))
+        touch = (above > 0) & (labelled[0] > 0)
+        both = np.stack([above[touch], labelled[0][touch] + found]) - 1
+        pairs.append(np.unique(both, axis=1))
+        above = np.where(labelled[-1] > 0, labelled[-1] + np.int64(found), 0)
+        found += n
+    if not found:
+        return sizes[0]
+    joins = np.concatenate(pairs, axis=1)
+    graph = coo_array((np.ones(joins.shape[1], bool), tuple(joins)), (found, found))
+    n, piece = connected_components(graph, directed=False)
+    return np.bincount(piece, np.concatenate(sizes), n).astype(np.int64)
 
 
 def _inside(mask: Mask, rule: Callable[[Mask], Mask]) -> Mask:

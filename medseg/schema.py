@@ -9,13 +9,14 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NoReturn
 
 from medseg.errors import ConfigError, ModelError
 
 MAX_INTEGER = 2**53
 MAX_TEXT = 8192
+Refuse = Callable[[str], NoReturn]
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
@@ -36,24 +37,6 @@ def strict_json(data: bytes, subject: object, *, limit: int, depth: int) -> Any:
     def refuse(problem: str) -> NoReturn:
         raise ModelError(subject, problem, "Get the model again from its source")
 
-    def integer(text: str) -> int:
-        # The length is looked at first: a long integer is slow to convert.
-        if len(text) > 17 or abs(int(text)) >= MAX_INTEGER:
-            refuse(f"holds an integer of {len(text)} digits, at most 2^53 is allowed")
-        return int(text)
-
-    def number(text: str) -> float:
-        if not math.isfinite(float(text)):
-            refuse(f"holds the number {text[:20]}, which is not finite")
-        return float(text)
-
-    def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            refuse(f"has the duplicate key {twice!r}")
-        return dict(pairs)
-
     if len(data) > limit:
         refuse(f"has {len(data)} bytes of JSON, at most {limit} are allowed")
     found = _depth(data)
@@ -62,9 +45,9 @@ def strict_json(data: bytes, subject: object, *, limit: int, depth: int) -> Any:
     try:
         return json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=table,
-            parse_int=integer,
-            parse_float=number,
+            object_pairs_hook=lambda pairs: _table(pairs, refuse),
+            parse_int=lambda text: _integer(text, refuse),
+            parse_float=lambda text: _number(text, refuse),
             parse_constant=lambda word: refuse(f"holds {word}, which is not finite"),
         )
     except UnicodeDecodeError as error:
@@ -72,6 +55,28 @@ def strict_json(data: bytes, subject: object, *, limit: int, depth: int) -> Any:
     except json.JSONDecodeError as error:
         problem = f"is not JSON ({error.msg}, line {error.lineno})"
         raise ModelError(subject, problem) from error
+
+
+def _integer(text: str, refuse: Refuse) -> int:
+    # The length is looked at first: a long integer is slow to convert.
+    if len(text) > 17 or abs(int(text)) >= MAX_INTEGER:
+        refuse(f"holds an integer of {len(text)} digits, at most 2^53 is allowed")
+    return int(text)
+
+
+def _number(text: str, refuse: Refuse) -> float:
+    if not math.isfinite(float(text)):
+        refuse(f"holds the number {text[:20]}, which is not finite")
+    return float(text)
+
+
+def _table(pairs: list[tuple[str, Any]], refuse: Refuse) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        refuse(f"has the duplicate key {twice!r}")
+    return table
 
 
 def _depth(data: bytes) -> int:

@@ -12,7 +12,8 @@ class Settings:
 
     Args:
         device: Where models run.
-        tile_size: Side in pixels of the pieces of a large image; 0: the model's own.
+        tile_size: Largest side in pixels of the windows of a model that slides them
+            over an image; 0: the model's own.
         autosave_seconds: Between two saves of what has changed; 0: never.
         protect_labels: Whether tools leave other labels alone.
         model_folder: Where the user's own model folders lie; empty for none.

@@ -205,7 +205,7 @@ class MaskWatch:
         known = self._sums.get(tile)
         if known is None and not forced and not values.any():
             return  # the journal begins empty
-        checksum = zlib.crc32(values)
+        checksum = zlib.crc32(values.data)
         if checksum != known:
             self.journal.add(box, values)
             self._sums[tile] = checksum

@@ -17,7 +17,7 @@ import numpy as np
 from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
     from napari.layers import Labels
     from numpy.typing import NDArray
@@ -88,11 +88,46 @@ def apply_mask(layer: Labels, mask: NDArray[Any], within: Index | None = None) -
         ConfigError: As `apply_edits`.
     """
     whole = tuple(slice(0, n) for n in mask.shape)
-    return apply_edits(layer, [_Block(whole, mask)], within)
+    return apply_edits(layer, [Block(whole, mask)], within)
+
+
+def apply_in_turns(layer: Labels, edits: Iterable[Edit]) -> Generator[None]:
+    """Write ``edits`` into ``layer``, one at each step, as one undo step in all.
+
+    Between the steps the window lives; the layer is locked until the last one, or
+    until the iterator is closed.
+
+    Raises:
+        ConfigError: As `apply_edits`.
+    """
+    if not layer.editable:
+        raise ConfigError(f"layer {layer.name}", "is not editable", "Unlock it")
+    layer.visible = True
+    layer.editable = False
+    try:
+        with layer.block_history():
+            for edit in edits:
+                write = _write_of(layer, edit, None)
+                if write is not None:
+                    layer.data_setitem(*write, refresh=False)
+                try:
+                    yield
+                except GeneratorExit:
+                    return  # and the step ends with what was written
+    finally:
+        layer.editable = True
+        layer.refresh()
 
 
 @dataclass(frozen=True, eq=False)
-class _Block:
+class Block:
+    """New values of a box of a mask, whatever was there.
+
+    Args:
+        slices: The box.
+        after: The values.
+    """
+
     slices: tuple[slice, ...]
     after: NDArray[Any]
     before: None = None

@@ -80,8 +80,8 @@ def facts(
 
 def facts_of(layer: Layer | Sequence[Any]) -> dict[str, Any]:
     """Return ``metadata["medseg"]`` of a layer or layer data; ``{}`` of others."""
-    meta = layer[1] if isinstance(layer, tuple | list) else {"metadata": layer.metadata}
-    found = (meta.get("metadata") or {}).get(KEY)
+    given = layer[1] if isinstance(layer, Sequence) else {"metadata": layer.metadata}
+    found = (given.get("metadata") or {}).get(KEY)
     return dict(found) if isinstance(found, Mapping) else {}
 
 
@@ -95,7 +95,7 @@ def colours(labels: LabelSet, *, structure: str | None = None) -> dict[int | Non
     if structure is not None:
         colour = labels.labels[labels.index(structure)].colour
         return {None: colour, 0: "transparent", 1: colour}
-    known = {x.value: x.colour for x in labels}
+    known: dict[int | None, str] = {x.value: x.colour for x in labels}
     return {None: GREY, 0: "transparent", **known}
 
 
@@ -150,7 +150,7 @@ def segmentation_layers(
     """
     group = uuid.uuid4().hex
     where = placement(seg.geometry, seg.spatial_shape)
-    common = {
+    common: dict[str, Any] = {
         "labels": seg.labels,
         "group": group,
         "source": source,
@@ -229,7 +229,7 @@ def _in_mm(units: Sequence[object] | None) -> bool | None:
 
 def parts(layer: Layer | Sequence[Any]) -> tuple[Any, dict[str, Any]]:
     """Return data and keywords of a napari layer or of layer data."""
-    if isinstance(layer, tuple | list):
+    if isinstance(layer, Sequence):
         return layer[0], dict(layer[1])
     data, meta, _ = layer.as_layer_data_tuple()
     return data, dict(meta)
@@ -281,8 +281,7 @@ def _whole(layer: Layer | Sequence[Any]) -> Segmentation:
 
 def _with_unnamed(mask: NDArray[Any], labels: LabelSet) -> LabelSet:
     """Return ``labels`` and a name for every other value that was painted."""
-    present = {int(v) for v in np.unique(mask)} - {0}
-    missing = sorted(present - {x.value for x in labels})
+    missing = sorted(_values(mask) - {0, *(x.value for x in labels)})
     taken = set(labels.names)
     more = []
     for value in missing or ([1] if not len(labels) else []):
@@ -291,6 +290,18 @@ def _with_unnamed(mask: NDArray[Any], labels: LabelSet) -> LabelSet:
             name += "_"
         more.append(Label(value, name, GREY))
     return LabelSet((*labels.labels, *more), "exclusive") if more else labels
+
+
+def _values(mask: NDArray[Any]) -> set[int]:
+    """Return the values that occur, slice by slice: to sort a whole movie is slow."""
+    found: set[int] = set()
+    for plane in mask.reshape(-1, *mask.shape[-2:]):
+        if int(plane.max(initial=0)) <= plane.size:
+            present = np.bincount(plane.ravel().astype(np.intp, copy=False)) > 0
+            found |= set(np.flatnonzero(present).tolist())
+        else:
+            found |= set(np.unique(plane).tolist())
+    return found
 
 
 def _joined(layers: Sequence[Layer | Sequence[Any]]) -> Segmentation:

@@ -1,4 +1,4 @@
-"""Edit a lineage by hand: links, divisions, swaps, with undo. No Qt, no napari.
+"""Edit a lineage by hand: links, divisions, swaps. No Qt, no napari.
 
 Every function returns a new `TrackGraph`; nodes are rows of the graph, and the order
 of the nodes never changes, so that a selection stays good.
@@ -6,17 +6,15 @@ of the nodes never changes, so that a selection stays good.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from psygnal import Signal
 
 from medseg.errors import ConfigError
 from medseg.lineage import TrackGraph
 
-_STEPS = 200
 _FIELD = "tracks"
 
 
@@ -144,53 +142,34 @@ def merge(graph: TrackGraph, one: int, other: int) -> TrackGraph:
     return link(graph, int(last), int(begin))
 
 
-def reconcile(
-    graph: TrackGraph,
-    frame: NDArray[np.int64],
-    label: NDArray[np.int64],
-    centroid: NDArray[np.float64],
-) -> TrackGraph:
-    """Return the lineage on the cells that the masks have now.
+def match_cells(graph: TrackGraph, now: TrackGraph) -> NDArray[np.int64]:
+    """Return ``(N,)`` which cell of other masks each node is now, -1 if it is gone.
 
     A cell is the one that it was where its centre has not moved (it may have got
-    another number), else where its number is the same. Links of cells that are gone
-    go; new cells have none.
+    another number), else where its number is the same.
 
     Args:
         graph: The lineage of the masks before they were painted or renumbered.
-        frame: ``(M,)`` of the cells now.
-        label: ``(M,)``.
-        centroid: ``(M, D)``.
+        now: The cells of the masks now.
     """
-    now_at = _places(frame, centroid)
-    before_at = _places(graph.frame, graph.centroid)
     new_of = np.full(len(graph), -1, np.int64)
-    taken = np.zeros(len(frame), bool)
-    for places_now, places_before in (
-        (now_at, before_at),
-        (_pairs(frame, label), _pairs(graph.frame, graph.label)),
-    ):
-        rows = {key: i for i, key in enumerate(places_now) if not taken[i]}
-        for node, key in enumerate(places_before):
+    taken = np.zeros(len(now), bool)
+    for keys in (_places, _numbers):
+        rows = {key: i for i, key in enumerate(keys(now)) if not taken[i]}
+        for node, key in enumerate(keys(graph)):
             if new_of[node] < 0 and key in rows:
                 new_of[node] = rows.pop(key)
                 taken[new_of[node]] = True
-    edges = new_of[graph.edges]
-    return TrackGraph(frame, label, centroid, edges[(edges >= 0).all(axis=1)])
+    return new_of
 
 
-def _places(
-    frame: NDArray[np.int64], centroid: NDArray[np.float64]
-) -> list[tuple[float, ...]]:
-    rounded = np.round(centroid, 6)
-    return [
-        (f, *c)
-        for f, c in zip(frame.tolist(), map(tuple, rounded.tolist()), strict=True)
-    ]
+def _places(graph: TrackGraph) -> list[tuple[float, ...]]:
+    rounded = np.round(graph.centroid, 6).tolist()
+    return [(f, *c) for f, c in zip(graph.frame.tolist(), rounded, strict=True)]
 
 
-def _pairs(frame: NDArray[np.int64], label: NDArray[np.int64]) -> list[tuple[int, int]]:
-    return list(zip(frame.tolist(), label.tolist(), strict=True))
+def _numbers(graph: TrackGraph) -> list[tuple[float, ...]]:
+    return list(zip(graph.frame.tolist(), graph.label.tolist(), strict=True))
 
 
 def in_time(graph: TrackGraph, one: int, other: int) -> tuple[int, int]:
@@ -220,79 +199,3 @@ def _with_edges(
 ) -> TrackGraph:
     added = np.array(more, np.int64).reshape(-1, 2)
     return replace(graph, edges=np.concatenate([kept, added]))
-
-
-class LineageEditor:
-    """A lineage that changes, and what it was before.
-
-    Attributes:
-        changed: Emitted after every change.
-    """
-
-    changed = Signal()
-
-    def __init__(self) -> None:
-        self._graph: TrackGraph | None = None
-        self._before: list[tuple[str, TrackGraph]] = []
-        self._after: list[tuple[str, TrackGraph]] = []
-
-    @property
-    def graph(self) -> TrackGraph | None:
-        """The lineage as it is now."""
-        return self._graph
-
-    @property
-    def undo_name(self) -> str:
-        """What `undo` takes back; empty if there is nothing."""
-        return self._before[-1][0] if self._before else ""
-
-    @property
-    def redo_name(self) -> str:
-        """What `redo` does again; empty if there is nothing."""
-        return self._after[-1][0] if self._after else ""
-
-    def set(self, graph: TrackGraph | None) -> None:
-        """Begin with another lineage; nothing can be undone."""
-        self._graph = graph
-        self._before.clear()
-        self._after.clear()
-        self.changed.emit()
-
-    def put(self, graph: TrackGraph, name: str) -> None:
-        """Change the lineage, as a step that can be undone."""
-        if self._graph is not None:
-            self._before.append((name, self._graph))
-            del self._before[:-_STEPS]
-        self._after.clear()
-        self._graph = graph
-        self.changed.emit()
-
-    def carry(self, move: Callable[[TrackGraph], TrackGraph]) -> None:
-        """Take the lineage and all its steps over to other masks."""
-        if self._graph is None:
-            return
-        self._before = [(name, move(graph)) for name, graph in self._before]
-        self._after = [(name, move(graph)) for name, graph in self._after]
-        self._graph = move(self._graph)
-        self.changed.emit()
-
-    def undo(self) -> str:
-        """Take the last step back; return what it was."""
-        return self._step(self._before, self._after)
-
-    def redo(self) -> str:
-        """Do the last step taken back again; return what it was."""
-        return self._step(self._after, self._before)
-
-    def _step(
-        self,
-        source: list[tuple[str, TrackGraph]],
-        target: list[tuple[str, TrackGraph]],
-    ) -> str:
-        if not source or self._graph is None:
-            return ""
-        name, graph = source.pop()
-        target.append((name, self._graph))
-        self._graph = graph
-        self.changed.emit()
-        return name

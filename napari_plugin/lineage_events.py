@@ -104,14 +104,8 @@ def find_events(
 Found = list[tuple[EventKind, int, float, str]]
 
 
-def _plain_edges(graph: TrackGraph) -> NDArray[np.int64]:
-    """Return the edges that are no division."""
-    out = np.bincount(graph.edges[:, 0], minlength=len(graph))
-    return graph.edges[out[graph.edges[:, 0]] == 1]
-
-
 def _jumps(graph: TrackGraph) -> Found:
-    edges = _plain_edges(graph)
+    edges = graph.edges[graph.unbranched()]
     if len(edges) < 2:
         return []
     lags = graph.frame[edges[:, 1]] - graph.frame[edges[:, 0]]
@@ -126,7 +120,7 @@ def _jumps(graph: TrackGraph) -> Found:
             "jump",
             int(edges[i, 1]),
             float(np.log2(over[i] / _FAR)),
-            f"{far[i]:.1f} px in a frame, the median is {typical:.1f}",
+            f"{far[i]:.1f} px, median {typical:.1f}",
         )
         for i in np.flatnonzero(over > _FAR).tolist()
     ]
@@ -136,7 +130,7 @@ def _sizes(
     graph: TrackGraph, size: NDArray[np.int64], inside: NDArray[np.float64]
 ) -> Found:
     """Return sudden changes of size; cells that the border cuts may change."""
-    edges = _plain_edges(graph)
+    edges = graph.edges[graph.unbranched()]
     edges = edges[inside[edges].min(axis=1) > _CUT]
     before, after = size[edges[:, 0]], size[edges[:, 1]]
     change = np.maximum(before, after) / np.maximum(np.minimum(before, after), 1)

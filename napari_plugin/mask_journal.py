@@ -252,7 +252,9 @@ def _header(path: Path, stream: Any) -> Header:
 def _pack(box: Box, values: NDArray[Any]) -> bytes:
     place = [n for s in box for n in (s.start, s.stop)]
     little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-    return struct.pack(f"<B{len(place)}Q", len(box), *place) + zlib.compress(little, 1)
+    return struct.pack(f"<B{len(place)}Q", len(box), *place) + zlib.compress(
+        little.data, 1
+    )
 
 
 def _unpack(payload: bytes, mask: NDArray[Any]) -> bool:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import MedsegError
 from medseg.geometry import Geometry
 from medseg.image import Image as Picture
 from medseg.lineage import TrackGraph
@@ -29,14 +28,9 @@ from medseg.measure.tracks import (
     measure_tracks,
 )
 from medseg.napari_plugin.layers import facts_of, geometry_of
-from medseg.napari_plugin.lineage_layers import (
-    MaskFrames,
-    frames_of,
-    graph_of_numbers,
-    graph_of_tracks,
-    is_movie_mask,
-)
-from medseg.napari_plugin.movie_job import JobCancelledError
+from medseg.napari_plugin.lineage_layers import graph_of_numbers, graph_of_tracks
+from medseg.napari_plugin.mask_frames import MaskFrames, frames_of, is_movie_mask
+from medseg.napari_plugin.movie_job import Job
 from medseg.track import observe
 
 if TYPE_CHECKING:
@@ -94,7 +88,7 @@ def is_chest(layer: Layer) -> bool:
     return labels.kind != "instances" and any(n in labels.names for n in CHEST)
 
 
-class MeasureJob:
+class MeasureJob(Job[Tables]):
     """Measure the cells of a mask; for a thread.
 
     Args:
@@ -103,10 +97,6 @@ class MeasureJob:
         tracks: The lineage; by default equal numbers are one cell.
         movie: Whether the first axis is time.
         frame_interval: Seconds between frames, None where unknown.
-
-    Attributes:
-        done: Frames measured.
-        total: Frames to measure.
     """
 
     def __init__(
@@ -125,19 +115,11 @@ class MeasureJob:
             self._masks = frames_of(layer)
         else:
             self._masks = MaskFrames(layer.data[None], 0, geometry_of(layer))
-        self.done, self.total = 0, len(self._masks) * (1 + movie)
-        self.cancelled = False
+        super().__init__(len(self._masks) * (1 + movie))
 
-    def cancel(self) -> None:
-        """End the job at the next frame."""
-        self.cancelled = True
-
-    def run(self) -> Tables | MedsegError:
-        """Return the tables, or what went wrong."""
-        try:
-            return self._movie_tables() if self._movie else self._one()
-        except MedsegError as error:
-            return error
+    def run(self) -> Tables:
+        """Return the tables."""
+        return self._movie_tables() if self._movie else self._one()
 
     def _one(self) -> Tables:
         [(_, mask)] = self._masks
@@ -146,7 +128,7 @@ class MeasureJob:
 
     def _movie_tables(self) -> Tables:
         masks = self._masks
-        cells = observe(masks, self._progress)
+        cells = observe(masks, self.progress)
         graph = graph_of_numbers(cells)
         if self._tracks is not None:
             graph = graph_of_tracks(self._tracks, masks, cells)
@@ -164,7 +146,7 @@ class MeasureJob:
 
     def _frames(self) -> Iterator[tuple[int, NDArray[np.integer], Picture | None]]:
         for i, (number, mask) in enumerate(self._masks):
-            self._progress(len(self._masks) + i)
+            self.progress(len(self._masks) + i)
             yield number, mask, self._image(i)
 
     def _image(self, index: int) -> Picture | None:
@@ -172,11 +154,6 @@ class MeasureJob:
             return None
         pixels = np.asarray(self._pixels[index] if self._movie else self._pixels)
         return Picture(pixels[None], Geometry.pixels(pixels.ndim))
-
-    def _progress(self, done: int, total: int | None = None) -> None:
-        self.done = done
-        if self.cancelled:
-            raise JobCancelledError("measure", "cancelled")
 
 
 def _doubt(graph: TrackGraph, size: NDArray[np.int64]) -> str:

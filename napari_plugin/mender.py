@@ -161,8 +161,13 @@ class Mender:
         return self.take(self.ask(prompt), prompt)
 
     def take(self, edit: Edit, prompt: Prompt) -> int:
-        """Put the answer that `ask` gave into the layer."""
-        assert self._place is not None
+        """Put the answer that `ask` gave into the layer.
+
+        Raises:
+            ConfigError: If another mask was chosen meanwhile, or the mask accepted.
+        """
+        if self._place is None:
+            raise ConfigError("prompt", "the mask has changed meanwhile", "Click again")
         self._done.append((edit, prompt))
         self._undone.clear()
         count = self._apply(edit, self._place.within)

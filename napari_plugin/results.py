@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from medseg.labels import Label, LabelSet
 from medseg.napari_plugin.history import apply_mask
 from medseg.napari_plugin.layers import (
+    GREY,
     KEY,
     colours,
     facts,
@@ -75,6 +76,17 @@ def targets(
         shift = cell_map if labels.kind == "instances" else shift
         found += [Target("probability", label, k + shift) for k, label in every]
     return found
+
+
+def import_for_layers() -> None:
+    """Import what napari imports with its first labels layer; for a thread.
+
+    It is most of half a second (pandas, scikit-image), which the window would
+    otherwise stand still for when the first mask arrives.
+    """
+    from napari.layers import Labels
+
+    Labels(np.zeros((1, 1), np.uint8), colormap={None: GREY})
 
 
 class Results:

@@ -117,6 +117,7 @@ def select(
         return np.moveaxis(pixels[..., :kept], -1, 0) if rgb else pixels[None]
 
     dtype = np.dtype(data.dtype)
+    movie = facts_of(layer).get("frames") is not None
     stack = Stack(
         len(indices),
         (kept, *shape[lead:]),
@@ -125,6 +126,7 @@ def select(
         layer.name,
         tuple(abs(float(s)) for s in layer.scale[lead:]),
         # The slices of a volume; frames of a movie are numbered each by itself.
-        number_on=lead == 1 and facts_of(layer).get("frames") is None,
+        number_on=lead == 1 and not movie,
+        movie=lead == 1 and movie,
     )
     return Planes(stack, indices, shape)

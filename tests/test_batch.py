@@ -925,28 +925,34 @@ def test_a_reader_that_crashes_or_hangs_costs_one_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "times"),
+    ("kind", "times", "isolate"),
     [
-        (signal.SIGKILL, 50 if NIGHTLY else 2),
-        (signal.SIGTERM, 20 if NIGHTLY else 1),
-        (signal.SIGINT, 20 if NIGHTLY else 1),
+        (signal.SIGKILL, 50 if NIGHTLY else 2, False),
+        (signal.SIGTERM, 20 if NIGHTLY else 1, False),
+        (signal.SIGINT, 20 if NIGHTLY else 1, False),
+        (signal.SIGKILL, 50 if NIGHTLY else 2, True),
     ],
 )
 def test_a_killed_run_leaves_nothing_half_and_resumes_to_the_same_bytes(
-    tmp_path: Path, kind: signal.Signals, times: int
+    tmp_path: Path, kind: signal.Signals, times: int, isolate: bool
 ) -> None:
+    import psutil
+
     write_folder(tmp_path / "in", 200 if NIGHTLY else 40)
     run(tmp_path / "in", tmp_path / "clean")
     clean = tree(tmp_path / "clean")
     out = tmp_path / "out"
-    words = [tmp_path / "in", "-o", out, "--model", "x"]
+    words = [tmp_path / "in", "-o", out, "--model", "x", *["--isolate"] * isolate]
     command = [sys.executable, FAKES, "0.01", "predict", *words]
     moments = random.Random(int(kind))
+    readers: list[psutil.Process] = []
     while times:
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
         while not (out / "medseg-run.jsonl").exists() and process.poll() is None:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.3))
+        if isolate and process.poll() is None:
+            readers += psutil.Process(process.pid).children()
         process.send_signal(kind)
         process.communicate(timeout=60)
         times -= process.returncode != 0
@@ -960,6 +966,8 @@ def test_a_killed_run_leaves_nothing_half_and_resumes_to_the_same_bytes(
     last = subprocess.run(command, capture_output=True, text=True)
     assert last.returncode == 0, last.stderr
     assert tree(out) == clean
+    assert bool(readers) == isolate
+    assert not psutil.wait_procs(readers, timeout=30)[1]  # none outlives its run
 
 
 @pytest.mark.slow

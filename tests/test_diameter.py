@@ -24,7 +24,7 @@ from medseg.image import Image
 from medseg.instances import InstanceRule
 from medseg.labels import Label, LabelSet
 from medseg.model_spec import Decoding, Inference, Network
-from medseg.predict import CellSize, Predictor, diameter, predictor
+from medseg.predict import CellSize, Predictor, diameter, runner
 from medseg.predict.diameter import check_diameter, median_diameter, middle, settle
 from medseg.predict.diameter import typical as typical_size
 
@@ -164,7 +164,7 @@ def test_an_image_too_large_to_be_scaled_is_not(
 ) -> None:
     image = discs(5.0)
     monkeypatch.setattr(diameter, "SAMPLE", 64 * 64)
-    monkeypatch.setattr(predictor, "KEPT", 2 * 64 * 64)
+    monkeypatch.setattr(runner, "KEPT", 2 * 64 * 64)
     with pytest.warns(ImageWarning, match="too large to be scaled to its cells of 5"):
         found = made().predict(image)
     native = made(diameter="native").predict(image)

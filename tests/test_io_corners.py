@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
 import io
 import logging
 import struct
@@ -20,6 +22,7 @@ from medseg.errors import FileError
 from medseg.geometry import Geometry
 from medseg.io import read_image, read_segmentation, write_segmentation
 from medseg.io.block import Block
+from medseg.io.numbered import by_number
 from medseg.io.rescale import rescale, rescaled_dtype
 from medseg.io.source import Source, parsing
 from medseg.labels import Label, LabelSet
@@ -319,3 +322,21 @@ def test_reading_leaves_no_log_handlers_behind(tmp_path: Path) -> None:
             [len(logging.getLogger(name).handlers) for name in ("tifffile", "pydicom")]
         )
     assert counts[0] == counts[1] == counts[2]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [("gzip", gzip.compress), ("bzip2", bz2.compress)]
+)
+def test_packed_pixels_of_more_than_one_piece(
+    tmp_path: Path, encoding: str, pack: Any
+) -> None:
+    # 2^24 bytes are unpacked at a time.
+    pixels = np.zeros((2, 2100, 4200), np.uint8)
+    pixels[-1, -1] = 7
+    data = pack(pixels.tobytes())
+    (tmp_path / "a.nrrd").write_bytes(nrrd(pixels, {"encoding": encoding}, data))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.nrrd").pixels[0], pixels)
+
+
+def test_no_files_have_no_numbers(tmp_path: Path) -> None:
+    assert by_number(tmp_path, []) == {}

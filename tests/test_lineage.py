@@ -26,6 +26,7 @@ def test_tracks_end_at_divisions_and_gaps() -> None:
     assert GRAPH.rows() == ROWS
     assert GRAPH.parents() == {3: 1, 4: 1, 5: 2}
     assert GRAPH.divisions().tolist() == [1]
+    assert (~GRAPH.unbranched()).sum() == 2
     assert GRAPH.gaps().tolist() == [[4, 5]]
     assert GRAPH.predecessors().tolist() == [-1, 0, 1, 1, -1, 4]
 

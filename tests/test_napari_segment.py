@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
@@ -19,11 +21,14 @@ import pytest
 pytest.importorskip("napari")
 
 from medseg.errors import ConfigError, ModelError
+from medseg.geometry import Geometry
 from medseg.labels import Label, LabelSet
-from medseg.napari_plugin.layers import facts_of, segmentation_from_layers
+from medseg.napari_plugin._settings import Settings
+from medseg.napari_plugin.layers import facts, facts_of, segmentation_from_layers
 from medseg.napari_plugin.models import ModelInfo, find_models, read_model
 from medseg.napari_plugin.results import Results, targets
 from medseg.napari_plugin.scope import position, select
+from medseg.napari_plugin.widgets import segment
 from medseg.napari_plugin.widgets.segment import SegmentWidget
 from medseg.napari_plugin.worker.job import (
     Cancelled,
@@ -309,7 +314,40 @@ def test_a_model_for_volumes_refuses_a_film(opened: Any) -> None:
         select(widget.image, 3, "all")
 
 
+def test_the_tile_size_of_the_settings_goes_to_the_worker(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _viewer, widget, worker = opened()
+    monkeypatch.setattr(segment, "settings", lambda: Settings(tile_size=256))
+    run(widget)
+    assert worker.jobs[-1].options.tile_size == 256
+
+
 # Without a widget
+
+
+def test_the_first_mask_imports_nothing_in_the_window() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from napari.layers import Labels\n"
+        "from medseg.napari_plugin.results import import_for_layers\n"
+        "import_for_layers()\n"
+        "known = set(sys.modules)\n"
+        "Labels(np.zeros((2, 3, 4), np.uint8), colormap={None: 'red', 1: 'red'})\n"
+        "assert 'pandas' in known and 'torch' not in known\n"
+        "assert set(sys.modules) == known, set(sys.modules) - known\n"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def test_a_movie_is_told_from_a_volume(make_napari_viewer: Any) -> None:
+    pixels = np.zeros((3, 4, 5), np.uint8)
+    layer = make_napari_viewer().add_image(pixels)
+    stack = select(layer, 2, "all").stack
+    assert (stack.number_on, stack.movie) == (True, False)
+    layer.metadata = facts(Geometry.pixels(2), frames=(0, 1, 2))
+    stack = select(layer, 2, "all").stack
+    assert (stack.number_on, stack.movie) == (False, True)
 
 
 def test_a_range_outside_the_layer_is_refused(opened: Any) -> None:

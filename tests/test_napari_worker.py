@@ -49,6 +49,7 @@ from medseg.napari_plugin.worker.job import (
 from medseg.napari_plugin.worker.process import Worker
 from medseg.napari_plugin.worker.protocol import Options, receive, send
 from medseg.napari_plugin.worker.shared import Block, Field
+from medseg.napari_plugin.worker.tiles import in_tiles_of
 from medseg.networks import build
 from medseg.predict import Predictor
 
@@ -75,6 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inference = Inference("sliding_window", (8, 8), batch=3, diameter=4.0)
     sized = dataclasses.replace(spec, inference=inference)
     save_model(root / "sized", sized, tiny_network(3))
+    save_model(root / "wide", window_spec((256, 128)), tiny_network())
     spec = window_spec((4, 8, 8))
     network = build("unet", dict(spec.network.arguments)).eval()
     save_model(root / "volume", spec, network)
@@ -171,6 +173,47 @@ def test_frames_of_a_movie_are_numbered_each_from_1(
     for item in (e for e in events if isinstance(e, Item)):
         present = np.unique(item.mask)
         np.testing.assert_array_equal(present, np.arange(len(present)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_all_frames_of_a_movie_have_the_cell_size_of_the_first_ones(
+    client: WorkerClient, folder: Path, count: int
+) -> None:
+    frames = [
+        Image.from_array(np.kron(FILM.pixels[0], np.ones((k, k), np.uint16))[None])
+        for k in (1, 2, 1, 2, 3)
+    ]
+    shape = (1, 42, 34)
+    frames = [
+        Image.from_array(np.resize(f.pixels, shape).astype(np.uint16)) for f in frames
+    ][:count]
+    predictor = Predictor(load_model(folder / "sized"), engine="torch", device="cpu")
+    size = predictor.cell_size(frames[:3])
+    stack = Stack(
+        count, shape, np.dtype(np.uint16), lambda i: frames[i].pixels, movie=True
+    )
+    events = client.predict(stack, str(folder / "sized"), TORCH).wait(LONG)
+    items = [e for e in events if isinstance(e, Item)]
+    assert [e.index for e in items] == list(range(count))
+    for frame, item in zip(frames, items, strict=True):
+        wanted = predictor.sized(size).predict(frame)
+        np.testing.assert_array_equal(item.mask, wanted.mask)
+    facts = events[-1].provenance["parameters"]
+    assert (facts["diameter"], facts["diameter_from"]) == (size.diameter, size.origin)
+
+
+def test_the_tile_size_bounds_the_windows(client: WorkerClient, folder: Path) -> None:
+    wide = load_model(folder / "wide")
+    for side, size in ((0, (256, 128)), (200, (128, 64)), (10, (128, 64))):
+        assert in_tiles_of(wide, side).spec.inference.size == size
+    assert in_tiles_of(load_model(folder / "tiny"), 64).spec.inference.mode == "resize"
+    film = Image.from_array(RNG.integers(0, 4096, (1, 300, 150)).astype(np.uint16))
+    options = dataclasses.replace(TORCH, tile_size=150)
+    events = client.predict(film, str(folder / "wide"), options).wait(LONG)
+    small = Predictor(in_tiles_of(wide, 150), engine="torch", device="cpu")
+    found = assemble(events, film.geometry)
+    np.testing.assert_array_equal(found.mask, small.predict(film).mask)
+    assert found.provenance["parameters"]["size"] == [128, 64]
 
 
 def test_slices_arrive_one_by_one_with_progress(

@@ -164,6 +164,14 @@ def test_a_value_painted_without_a_name_gets_one() -> None:
     assert seg.structure("label_7")[0, 0]
 
 
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int16, np.int32, np.uint64])
+def test_values_without_a_name_are_found_in_every_slice(kind: type) -> None:
+    mask = np.zeros((3, 4, 5), kind)
+    mask[0, 0, 0], mask[2, 1, 1] = 1, 1 if kind is bool else 90
+    labels = segmentation_from_layers([(mask, {"name": "m"}, "labels")]).labels
+    assert [x.value for x in labels] == [int(v) for v in np.unique(mask)[1:]]
+
+
 def test_an_empty_mask_of_napari_has_one_label() -> None:
     seg = segmentation_from_layers([Labels(np.zeros((3, 4), int))])
     assert seg.labels.names == ("label_1",)

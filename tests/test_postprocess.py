@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from medseg import postprocess
 from medseg.errors import ConfigError
 from medseg.postprocess import fill_holes, keep_largest, pieces, remove_small
 
@@ -105,3 +106,16 @@ def test_a_rule_applied_twice_is_the_rule_and_leaves_its_input_alone(rule):
 def test_what_is_refused(call, cause):
     with pytest.raises(ConfigError, match=cause):
         call()
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (5, 6, 4), (0, 3)])
+@pytest.mark.parametrize("slab", [1, 15, 2**22])
+def test_sizes_by_slabs_are_those_of_the_whole(
+    shape: tuple[int, ...], slab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postprocess, "_SLAB", slab)
+    rng = np.random.default_rng(4)
+    for share in (0.0, 0.3, 0.5, 0.6, 0.8, 1.0):
+        mask = rng.random(shape) < share
+        expected = postprocess.pieces(mask)[1]
+        np.testing.assert_array_equal(postprocess.piece_sizes(mask), expected)

@@ -33,7 +33,7 @@ from medseg.labels import Label, LabelSet
 from medseg.model import Model
 from medseg.model_spec import Cleaning, Decoding, Flip, Inference, Network
 from medseg.postprocess import fill_holes, keep_largest
-from medseg.predict import Predictor, decode, predictor, provenance, windows
+from medseg.predict import Predictor, decode, predictor, provenance, runner, windows
 from medseg.predict.windows import blended_slabs, importance, window_starts
 from medseg.transforms import Step
 
@@ -193,7 +193,7 @@ def test_a_very_large_image_gets_the_same_mask(
     model = function_model(spec, three if kind == "exclusive" else soft)
     image = Image.from_array(RNG.normal(size=(1, 30, 21)))
     wanted = torch_predictor(model).predict(image)
-    monkeypatch.setattr(predictor, "KEPT", 0)
+    monkeypatch.setattr(runner, "KEPT", 0)
     found = torch_predictor(model).predict(image)
     np.testing.assert_array_equal(found.mask, wanted.mask)
     assert found.mask.dtype == wanted.mask.dtype
@@ -464,7 +464,7 @@ def test_too_little_memory_is_an_error_of_the_file(
 def test_a_volume_goes_through_slice_by_slice(
     mode: str, kind: str, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor, "KEPT", kept)
+    monkeypatch.setattr(runner, "KEPT", kept)
     changes = exclusive() if kind == "exclusive" else {}
     spec = tiny_spec(**changes) if mode == "resize" else window_spec(**changes)
     three = lambda x: torch.cat([x * 0, x - 0.5, -x], 1)  # noqa: E731

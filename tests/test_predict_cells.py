@@ -18,7 +18,7 @@ from medseg.instances import InstanceRule, find_instances
 from medseg.labels import Label, LabelSet
 from medseg.model import Model, ModelSpec
 from medseg.model_spec import Cleaning, Decoding, Flip, Inference, Network
-from medseg.predict import Predictor, masks, predictor
+from medseg.predict import Predictor, masks, runner
 from medseg.transforms import Step
 
 CELL = LabelSet((Label(1, "cell", "#4c9be8"),), "instances")
@@ -89,7 +89,7 @@ def test_a_large_image_in_tiles_equals_the_whole(
     monkeypatch.setattr(masks, "WHOLE", 0)
     monkeypatch.setattr(masks, "TILE", {2: 12})
     monkeypatch.setattr(masks, "HALO", {2: 10})
-    monkeypatch.setattr(predictor, "KEPT", kept)
+    monkeypatch.setattr(runner, "KEPT", kept)
     found = predict(model, image).mask
     np.testing.assert_array_equal(found, wanted)
     assert found.dtype == np.int32
@@ -202,7 +202,7 @@ def test_a_diameter_that_cannot_be_used() -> None:
 
 
 def test_an_image_too_large_to_be_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "KEPT", 0)
+    monkeypatch.setattr(runner, "KEPT", 0)
     inference = Inference("sliding_window", (16, 16), diameter=10.0)
     model = function_model(cell_spec(inference=inference), bright)
     made = Predictor(model, engine="torch", device="cpu", diameter=5.0)

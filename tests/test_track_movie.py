@@ -16,7 +16,7 @@ from medseg.batch import load
 from medseg.batch.measure_cells import measure_result, read_filled
 from medseg.batch.track import WORK_NAME, TrackOptions, track_movie
 from medseg.errors import ConfigError, FileError, LockedError, PlanError
-from medseg.io.ctc import read_track_table, validate_result
+from medseg.io.ctc import read_track_table, validate_result, write_mask_file
 from medseg.lineage import TrackRow
 from medseg.measure.tracks import Scale
 
@@ -100,6 +100,29 @@ def test_a_finished_run_does_nothing_again(sequence: Path, tmp_path: Path) -> No
     assert track_movie(sequence, out, predictor, TrackOptions(fill=False)).done == 5
     again = TrackOptions(fill=False, overwrite=True)
     assert track_movie(sequence, out, predictor, again).done == 5
+
+
+def test_a_result_mended_by_hand_is_kept(sequence: Path, tmp_path: Path) -> None:
+    out = tmp_path / "01_RES"
+    track_movie(sequence, out, None, masks=sequence)
+    mended = tifffile.imread(out / "mask001.tif")
+    mended[mended == 1] = 9
+    write_mask_file(out / "mask001.tif", mended)
+    with pytest.raises(PlanError, match=r"a result whose mask001\.tif has changed"):
+        track_movie(sequence, out, None, masks=sequence)
+    np.testing.assert_array_equal(tifffile.imread(out / "mask001.tif"), mended)
+    track_movie(sequence, out, None, TrackOptions(overwrite=True), masks=sequence)
+    validate_result(out)
+
+
+def test_tables_of_an_earlier_run_go(sequence: Path, tmp_path: Path) -> None:
+    out = tmp_path / "01_RES"
+    track_movie(sequence, out, None, TrackOptions(tables=True), masks=sequence)
+    (out / "notes.csv").touch()
+    (out / "report").mkdir()  # of somebody else
+    track_movie(sequence, out, None, TrackOptions(fill=False), masks=sequence)
+    names = {p.name for p in out.iterdir() if not p.name.startswith("mask")}
+    assert names == {"res_track.txt", "medseg-run.json", "notes.csv", "report"}
 
 
 @pytest.mark.parametrize("stop", [0, 1, 3])

@@ -138,8 +138,8 @@ class TestConfig:
             ('folder = "films"', 'folder = "films"\nrepeat = 0', "data.repeat", "0"),
             (
                 'name = "unet"',
-                'name = "unet"\nvgg16 = "no.st"',
-                "network.vgg16",
+                'name = "unet"\npretrained = "no.st"',
+                "network.pretrained",
                 "no.st",
             ),
             ("epochs = 4", "epochs = 0", "stage.epochs", "0"),
@@ -225,7 +225,7 @@ class TestConfig:
 def test_a_network_starts_from_vgg16_weights(config_file: Path) -> None:
     from medseg.train.spec import build_network
 
-    path = changed(config_file, 'name = "unet"', 'name = "segnet"\nvgg16 = "v.st"')
+    path = changed(config_file, 'name = "unet"', 'name = "segnet"\npretrained = "v.st"')
     path = changed(path, 'widths = [4, 8, 8], norm = "batch"', "width = 0.0625")
     donor = build("segnet", {"in_channels": 3, "width": 0.0625, "norm": "none"})
     convs = [m for m in donor.encoder.modules() if isinstance(m, torch.nn.Conv2d)]

@@ -50,30 +50,36 @@ class IsolatedReader:
         Raises:
             FileError: If it cannot be read, or the reader crashed twice or hung.
         """
-        for attempt in (1, 2):
-            timer = threading.Timer(self._limit, self._child().kill)
-            timer.daemon = True
-            timer.start()
-            try:
-                return self._ask(path)
-            except (OSError, EOFError, ValueError) as error:
-                late = not timer.is_alive()
-                code = self._bury()
-                if late:
-                    raise FileError(
-                        path,
-                        f"reading took longer than {self._limit:g} s",
-                        "Check the file, or raise the time limit",
-                    ) from error
-                if attempt == 2:
-                    raise FileError(
-                        path,
-                        f"the reader crashed on it twice (exit status {code})",
-                        "The file is damaged: get it again from its source",
-                    ) from error
-            finally:
-                timer.cancel()
-        raise AssertionError("unreachable")
+        with suppress(ChildProcessError):
+            return self._attempt(path)
+        try:
+            return self._attempt(path)
+        except ChildProcessError as error:
+            raise FileError(
+                path,
+                f"the reader crashed on it twice (exit status {error})",
+                "The file is damaged: get it again from its source",
+            ) from error
+
+    def _attempt(self, path: Path) -> Image:
+        """Ask a child once; where it dies, raise ChildProcessError with its status."""
+        timer = threading.Timer(self._limit, self._child().kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._ask(path)
+        except (OSError, EOFError, ValueError) as error:
+            late = not timer.is_alive()
+            code = self._bury()
+            if late:
+                raise FileError(
+                    path,
+                    f"reading took longer than {self._limit:g} s",
+                    "Check the file, or raise the time limit",
+                ) from error
+            raise ChildProcessError(code) from error
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         """End all child processes."""
@@ -126,10 +132,9 @@ class IsolatedReader:
 
 
 def _close_pipes(child: subprocess.Popen[bytes]) -> None:
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()
+    for pipe in filter(None, (child.stdin, child.stdout)):
+        with suppress(OSError):
+            pipe.close()
 
 
 def _image(answer: dict[str, Any], stream: IO[bytes]) -> Image:
@@ -186,13 +191,13 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
 
 def _main() -> None:
     # What a library prints must not end up between the answers.
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    with suppress(ImportError, ValueError, OSError):
-        import resource
+    with os.fdopen(os.dup(1), "wb") as replies:
+        os.dup2(2, 1)
+        with suppress(ImportError, ValueError, OSError):
+            import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    serve(sys.stdin.buffer, replies)
+            resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        serve(sys.stdin.buffer, replies)
 
 
 if __name__ == "__main__":

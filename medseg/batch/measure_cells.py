@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.batch.track_extras import FILLED_NAME, Result, save_figure, write_text
+from medseg.batch.track_extras import Result, save_figure, write_text
 from medseg.errors import ConfigError, FileError
 from medseg.io.ctc import open_masks, read_track_table, validate_result
+from medseg.io.ctc_validate import TABLE
+from medseg.io.ctc_write import FILLED
 from medseg.io.movie import open_movie
 from medseg.lineage import TrackGraph
 from medseg.measure.curves import draw_curves, draw_lineage
 from medseg.measure.table import to_csv
 from medseg.measure.tracks import COUNT_COLUMNS, MOVIE_COLUMNS, TRACK_COLUMNS, Scale
 from medseg.regions import regions
-
-TABLE_NAME = "res_track.txt"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MeasuredMovie:
 
 def is_result(path: Path) -> bool:
     """Return whether a path is a tracking result of the challenge's layout."""
-    return path.is_dir() and (path / TABLE_NAME).is_file()
+    return path.is_dir() and (path / TABLE).is_file()
 
 
 def measure_result(
@@ -89,7 +89,7 @@ def measure_result(
     return MeasuredMovie(len(cells), len(tracks), len(counts), tuple(files))
 
 
-def read_graph(folder: Path, table: str = TABLE_NAME) -> TrackGraph:
+def read_graph(folder: Path, table: str = TABLE) -> TrackGraph:
     """Return the lineage of a result; its labels are the values in the masks.
 
     Raises:
@@ -115,7 +115,7 @@ def read_filled(folder: Path) -> frozenset[tuple[int, int]]:
     Raises:
         FileError: If the list is broken; names the line.
     """
-    path = folder / FILLED_NAME
+    path = folder / FILLED
     if not path.is_file():
         return frozenset()
     found = set()

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from medseg.batch.tables import write_csv
+from medseg.batch.track_options import TrackOptions
 from medseg.errors import FileError
 from medseg.image import Image
 from medseg.io.atomic import replace_file
 from medseg.io.ctc import open_masks
+from medseg.io.ctc_write import FILLED
 from medseg.labels import Label, LabelSet
 from medseg.lineage import TrackGraph
 from medseg.measure.curves import draw_curves, draw_lineage
@@ -35,17 +37,18 @@ from medseg.track import write_geff
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FILLED_NAME = "filled.csv"
+NAMES = (
+    FILLED,
+    "tracks.geff",
+    "cells.csv",
+    "tracks.csv",
+    "counts.csv",
+    "curves.png",
+    "lineage.png",
+    "report",
+)
+"""All that may lie beside the masks."""
 CELLS = LabelSet((Label(1, "cell", "#4c9be8"),), "instances")
-
-
-class Extras(Protocol):
-    """Which of them are wanted."""
-
-    tables: bool
-    pictures: bool
-    geff: bool
-    report: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +115,7 @@ class Result:
         return cells, tracks, count_cells(self.graph, numbers, self.scale)
 
 
-def write_extras(result: Result, wanted: Extras) -> None:
+def write_extras(result: Result, wanted: TrackOptions) -> None:
     """Write what is wanted into the result's folder.
 
     Raises:
@@ -121,7 +124,7 @@ def write_extras(result: Result, wanted: Extras) -> None:
     """
     folder, graph, scale = result.folder, result.graph, result.scale
     if result.filled:
-        write_csv(folder / FILLED_NAME, ("frame", "cell"), sorted(result.filled))
+        write_csv(folder / FILLED, ("frame", "cell"), sorted(result.filled))
     if wanted.geff:
         spacing = scale.spacing
         unit = "micrometer" if spacing else None

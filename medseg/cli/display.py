@@ -7,10 +7,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import typer
 
 from medseg.errors import ExitCode, printable
 
@@ -122,6 +124,18 @@ def _make_bar() -> Any:
         TextColumn("{task.description}"),
         console=Console(stderr=True),
     )
+
+
+def run_cancellable(work: Callable[[Display], ExitCode]) -> NoReturn:
+    """Do ``work`` with a display, and leave with its exit code; see `cancellable`."""
+    display = Display()
+    try:
+        with cancellable(display):
+            code = work(display)
+    except KeyboardInterrupt:  # before the first file
+        say(display.counts())
+        code = ExitCode.CANCELLED
+    raise typer.Exit(code)
 
 
 @contextmanager

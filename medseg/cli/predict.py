@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from medseg.cli.display import Display, cancellable, say
+from medseg.cli.display import Display, run_cancellable, say
 from medseg.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ Format = Annotated[
     Literal["same", "nii.gz", "tif", "png", "dcm-seg"],
     typer.Option("--format", help="Of the masks; same: that of the image."),
 ]
-
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Processor threads of the network.")
+]
 CellDiameter = Annotated[
     str,
     typer.Option(
@@ -98,9 +100,7 @@ def predict(
         bool, typer.Option("--isolate", help="Read files in child processes.")
     ] = False,
     diameter: CellDiameter = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads of the network.")
-    ] = None,
+    threads: Threads = None,
     sha256: Annotated[
         str | None, typer.Option(help="Accept only weights with this hash.")
     ] = None,
@@ -135,14 +135,7 @@ def predict(
         "sha256": sha256,
         "diameter": parse_diameter(diameter),
     }
-    display = Display()
-    try:
-        with cancellable(display):
-            code = segment(inputs, out, options, arguments, dask, display)
-    except KeyboardInterrupt:  # before the first file
-        say(display.counts())
-        code = ExitCode.CANCELLED
-    raise typer.Exit(code)
+    run_cancellable(lambda d: segment(inputs, out, options, arguments, dask, d))
 
 
 def parse_diameter(text: str) -> float | Literal["auto", "native"]:

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medseg.cli.display import Display, cancellable, say
-from medseg.cli.predict import CellDiameter, DeviceName, EngineName, parse_diameter
+from medseg.cli.display import Display, run_cancellable, say
+from medseg.cli.predict import (
+    CellDiameter,
+    DeviceName,
+    EngineName,
+    Threads,
+    parse_diameter,
+)
 from medseg.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -44,9 +50,7 @@ def track(
     ] = None,
     engine: EngineName = "auto",
     device: DeviceName = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads of the network.")
-    ] = None,
+    threads: Threads = None,
     diameter: CellDiameter = "auto",
     spacing: Spacing = None,
     frame_interval: Interval = None,
@@ -112,14 +116,7 @@ def track(
         "threads": threads,
         "diameter": parse_diameter(diameter),
     }
-    display = Display()
-    try:
-        with cancellable(display):
-            code = run(sequence, out, masks, options, arguments, display)
-    except KeyboardInterrupt:
-        say(display.counts())
-        code = ExitCode.CANCELLED
-    raise typer.Exit(code)
+    run_cancellable(lambda d: run(sequence, out, masks, options, arguments, d))
 
 
 def scale(spacing: str | None, frame_interval: float | None) -> Scale:

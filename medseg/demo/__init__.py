@@ -8,7 +8,6 @@ from pathlib import Path
 
 from medseg.batch.load import load_predictor
 from medseg.errors import ConfigError, ModelError
-from medseg.predict import Predictor
 
 SEED = 20
 FRAMES = 16
@@ -70,6 +69,10 @@ def run_demo(
         ConfigError: If two models, or a model and the films, would share a folder.
         DiskError: If the folder is not writable.
     """
+    from medseg.datasets.synthetic import write_films
+    from medseg.datasets.synthetic_movie import write_movie
+    from medseg.demo.films import segment_films
+    from medseg.demo.movie import track_cells
     from medseg.model import shipped_models
 
     folders = _folders(list(models or shipped_models()))
@@ -82,57 +85,29 @@ def run_demo(
     of_films = {k: v for k, v in predictors.items() if v.labels.kind != "instances"}
     if not cells and not of_films:
         raise ModelError("demo", "no shipped model found", "Install medseg again")
+    if of_films:
+        say(f"drawing {films} films into {out / 'films'}")
+        write_films(out / "films", films, SEED)
+    if cells:
+        say(f"drawing a movie of {FRAMES} frames into {out / 'movie'}")
+        write_movie(out / "movie", SEED, frames=FRAMES)
     scores: dict[str, dict[str, float]] = {}
-    failed = _show_films(out, films, of_films, scores, say)
-    failed += _show_movie(out, cells, scores, say)
+    pages: dict[str, Path] = {}
+    failed = 0
+    for name, predictor in (of_films | cells).items():
+        if name in of_films:
+            page = out / name / "report.html"
+            say(f"segmenting the films with {name} into {page.parent}")
+            scores[name], bad = segment_films(out / "films", out, name, predictor)
+        else:
+            page = out / name / "01_RES" / "lineage.png"
+            say(f"tracking the cells with {name} into {page.parent}")
+            scores[name], bad = track_cells(out / "movie", out / name, predictor)
+        failed += bad
+        pages.setdefault(page.name, page)  # the first of films, the first of cells
+    for path in pages.values():
+        say(f"open {path}")
     return DemoResult(scores, failed)
-
-
-def _show_films(
-    out: Path,
-    films: int,
-    predictors: Mapping[str, Predictor],
-    scores: dict[str, dict[str, float]],
-    say: Say,
-) -> int:
-    """Enter the Dice of each model of films into ``scores``; return the failures."""
-    from medseg.datasets.synthetic import write_films
-    from medseg.demo.films import segment_films
-
-    if not predictors:
-        return 0
-    folder, failed = out / "films", 0
-    say(f"drawing {films} films into {folder}")
-    write_films(folder, films, SEED)
-    for name, predictor in predictors.items():
-        say(f"segmenting them with {name} into {out / name}")
-        scores[name], bad = segment_films(folder, out, name, predictor)
-        failed += bad
-    say(f"open {out / next(iter(predictors)) / 'report.html'}")
-    return failed
-
-
-def _show_movie(
-    out: Path,
-    predictors: Mapping[str, Predictor],
-    scores: dict[str, dict[str, float]],
-    say: Say,
-) -> int:
-    """Enter the scores of each model of cells into ``scores``; return the failures."""
-    from medseg.datasets.synthetic_movie import write_movie
-    from medseg.demo.movie import track_cells
-
-    if not predictors:
-        return 0
-    folder, failed = out / "movie", 0
-    say(f"drawing a movie of {FRAMES} frames into {folder}")
-    write_movie(folder, SEED, frames=FRAMES)
-    for name, predictor in predictors.items():
-        say(f"tracking its cells with {name} into {out / name / '01_RES'}")
-        scores[name], bad = track_cells(folder, out / name, predictor)
-        failed += bad
-    say(f"open {out / next(iter(predictors)) / '01_RES' / 'lineage.png'}")
-    return failed
 
 
 def _folders(models: Sequence[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medseg.batch.evaluate import EvaluateOptions, evaluate_folder
-from medseg.batch.job import BatchOptions
+from medseg.batch.job import BatchOptions, StagedPredictor
 from medseg.batch.masks import find_masks, read_masks
 from medseg.batch.run import run_batch
 from medseg.io import read_image
@@ -13,13 +13,12 @@ from medseg.io.atomic import write_bytes
 from medseg.labels import LabelSet
 from medseg.measure.chest import measure
 from medseg.overlay import encode, overlay
-from medseg.predict import Predictor
 
 _FEW_DRAWS = 1000
 
 
 def segment_films(
-    films: Path, out: Path, name: str, predictor: Predictor
+    films: Path, out: Path, name: str, predictor: StagedPredictor
 ) -> tuple[dict[str, float], int]:
     """Segment drawn films into ``out/name`` and draw them into ``out/overlays/name``.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from medseg.batch.evaluate_ctc import evaluate_result
+from medseg.batch.job import StagedPredictor
 from medseg.batch.track import TrackOptions, track_movie
-from medseg.predict import Predictor
 
 SCORES = ("SEG", "DET", "TRA")
 
 
 def track_cells(
-    movie: Path, out: Path, predictor: Predictor
+    movie: Path, out: Path, predictor: StagedPredictor
 ) -> tuple[dict[str, float], int]:
     """Track the sequence ``movie/01`` into ``out/01_RES``.
 

@@ -124,7 +124,7 @@ def _read(path: Path, shape: tuple[int, ...] | None) -> NDArray[Any]:
             f"pixels are {mask.dtype}, a result has uint16 (labels up to {MAX_LABEL})",
             "Save it as 16-bit unsigned integers",
         )
-    if shape is not None and _plain(mask.shape) != _plain(shape):
+    if shape is not None and plain_shape(mask.shape) != plain_shape(shape):
         here, there = (" x ".join(map(str, s)) for s in (mask.shape, shape))
         raise FileError(
             path,
@@ -134,8 +134,8 @@ def _read(path: Path, shape: tuple[int, ...] | None) -> NDArray[Any]:
     return mask
 
 
-def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
-    # A volume of one slice is a plane once it was written.
+def plain_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return ``([Z,] Y, X)``: a volume of one slice is a plane once it was written."""
     return shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
 
 

@@ -155,42 +155,36 @@ def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmen
     masks: list[NDArray[Any]] = []
     found: list[LabelSet] = []
     geometry: Geometry | None = None
-    for name in names:
-        with opened(folder / name, limits) as file:
+    for path in (folder / name for name in names):
+        with opened(path, limits) as file:
             stored = file.block.labels if file.block else None
             pixels, _ = file.load(True)
         if geometry is not None and file.geometry != geometry:
-            raise FileError(folder / name, "has another geometry than its neighbours")
+            raise FileError(path, "has another geometry than its neighbours")
         if masks and pixels.shape != masks[0].shape:
-            raise FileError(
-                folder / name,
-                f"has size {pixels.shape[1:]}, its neighbours {masks[0].shape[1:]}",
-            )
+            here, there = pixels.shape[1:], masks[0].shape[1:]
+            raise FileError(path, f"has size {here}, its neighbours {there}")
         if labels is None:
-            if stored is None or not stored.labels:
-                raise FileError(folder / name, "states no label name", "Give labels=")
-            if len(stored) > 1:
-                raise FileError(
-                    folder / name,
-                    f"states {len(stored)} labels: not the mask of one structure",
-                    "Read it by itself",
-                )
-            found.append(stored)
-        masks.append(_whole_numbers(folder / name, pixels))
+            found.append(_one_label(path, stored))
+        masks.append(_whole_numbers(path, pixels))
         geometry = file.geometry
     if labels is None:
-        kind = found[0].kind
-        together = sorted((s.labels[0] for s in found), key=lambda x: x.value)
-        masks = [
-            m
-            for _, m in sorted(
-                zip(found, masks, strict=True), key=lambda p: p[0].labels[0].value
-            )
-        ]
-        labels = LabelSet(tuple(together), kind)
+        order = sorted(range(len(found)), key=lambda i: found[i].labels[0].value)
+        masks = [masks[i] for i in order]
+        labels = LabelSet(tuple(found[i].labels[0] for i in order), found[0].kind)
     channels = np.concatenate([m[:1] for m in masks]) > 0
     assert geometry is not None  # there is at least one file
     return Segmentation(_merge(folder, channels, labels), labels, geometry)
+
+
+def _one_label(path: Path, stored: LabelSet | None) -> LabelSet:
+    """Return what the file of one structure states."""
+    if stored is None or not stored.labels:
+        raise FileError(path, "states no label name", "Give labels=")
+    if len(stored) > 1:
+        problem = f"states {len(stored)} labels: not the mask of one structure"
+        raise FileError(path, problem, "Read it by itself")
+    return stored
 
 
 def _merge(folder: Path, channels: NDArray[np.bool_], labels: LabelSet) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from medseg.errors import ConfigError, FileError, ImageWarning, printable
 from medseg.image import Image
 from medseg.io.limits import Limits
 from medseg.io.numbered import by_number, names_in
-from medseg.io.read import opened, opened_page
+from medseg.io.read import meta_of, opened, opened_page
 from medseg.io.sniff import SUFFIXES, is_image_name, suffix_of
 
 if TYPE_CHECKING:
@@ -84,15 +84,7 @@ class Movie:
         with reading as file:
             _check_alike(path, file, self)
             pixels, _ = file.load(False)
-        meta = {
-            "format": file.format,
-            "modality": "",
-            "photometric": "",
-            "bits": pixels.dtype.itemsize * 8,
-            **file.meta,
-            "source": path.name,
-            "frame": self.frames[index],
-        }
+        meta = {**meta_of(path, file, pixels), "frame": self.frames[index]}
         return Image(pixels, self.geometry, meta)
 
 

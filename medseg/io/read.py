@@ -143,7 +143,12 @@ def read_image(path: str | os.PathLike[str], *, limits: Limits | None = None) ->
         notes = [*file.notes, *late, *_value_notes(pixels)]
     for note in notes:
         warnings.warn(f"{printable(path)}: {note}", ImageWarning, stacklevel=2)
-    meta = {
+    return Image(pixels, file.geometry, meta_of(path, file, pixels))
+
+
+def meta_of(path: Path, file: Opened, pixels: NDArray[Any]) -> dict[str, Any]:
+    """Return what `Image.meta` says of the pixels of a file; see `read_image`."""
+    return {
         "format": file.format,
         "modality": "",
         "photometric": "",
@@ -151,7 +156,6 @@ def read_image(path: str | os.PathLike[str], *, limits: Limits | None = None) ->
         **file.meta,
         "source": path.name,
     }
-    return Image(pixels, file.geometry, meta)
 
 
 def _value_notes(pixels: NDArray[Any]) -> list[str]:

@@ -163,7 +163,8 @@ def _sizes(cell: object, spacing: tuple[float, ...] | None) -> Row:
     }
     if spacing is not None:
         row["area_um2"] = round(int(get("area")) * float(np.prod(spacing)), 4)
-        if np.isclose(*spacing):  # lengths have one scale only on square pixels
+        # Lengths have one scale only on square pixels.
+        if np.isclose(spacing[0], spacing[1]):
             row["perimeter_um"] = round(around * spacing[0], 3)
             row["major_axis_um"] = round(major * spacing[0], 3)
             row["minor_axis_um"] = round(minor * spacing[0], 3)

@@ -65,16 +65,16 @@ class CtcError:
             return node
         return f"[T={self.from_frame} {word}={self.from_label}] -> [{node}]"
 
-    def to_row(self, sequence: str = "") -> dict[str, object]:
+    def to_row(self, sequence: str = "") -> dict[str, str | float | None]:
         """Return the values of `COLUMNS`; None where a column does not apply."""
-        z, y, x = (None, *self.position)[-3:]
+        y, x = self.position[-2:]
         return {
             "sequence": sequence,
             "kind": self.kind,
             "frame": self.frame,
             "label": self.label,
             "mask": "truth" if self.in_truth else "result",
-            "z": None if z is None else round(z, 1),
+            "z": round(self.position[0], 1) if len(self.position) == 3 else None,
             "y": round(y, 1),
             "x": round(x, 1),
             "from_frame": self.from_frame,

@@ -11,11 +11,12 @@ import numpy as np
 
 from medseg.errors import ConfigError, FileError
 from medseg.io.ctc import MaskMovie, open_masks, read_track_table, validate_result
+from medseg.io.ctc_validate import TABLE
 from medseg.metrics.ctc import CtcScore, Mask, score_segmentation, score_tracking
-from medseg.metrics.ctc_errors import COLUMNS, CtcError
+from medseg.metrics.ctc_errors import CtcError
 
 MEASURES = ("SEG", "DET", "TRA", "LNK", "OP_CSB", "OP_CTB")
-RESULT_TABLE, TRUTH_TABLE = "res_track.txt", "man_track.txt"
+TRUTH_TABLE = "man_track.txt"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class CtcEvaluation:
         """Return every single error with the name of its sequence."""
         return [(score.name, error) for score in self.scores for error in score.errors]
 
-    def error_rows(self) -> list[dict[str, object]]:
+    def error_rows(self) -> list[dict[str, str | float | None]]:
         """Return the errors as rows of `medseg.metrics.ctc_errors.COLUMNS`."""
         return [error.to_row(name) for name, error in self.errors()]
 
@@ -66,7 +67,7 @@ class CtcEvaluation:
     def table(self) -> str:
         """Return the measures as text, a line a sequence."""
         head = ("sequence", *MEASURES, "AOGM", "errors")
-        lines = [head]
+        lines: list[tuple[str, ...]] = [head]
         for score in self.scores:
             row = score.to_row()
             numbers = [_number(float(row[name])) for name in MEASURES]
@@ -85,9 +86,6 @@ class CtcEvaluation:
         ]
         text.append(f"{len(self.scores)} sequences, n_failed {self.n_failed}")
         return "\n".join(text)
-
-
-ERROR_COLUMNS = COLUMNS
 
 
 def _number(value: float) -> str:
@@ -119,7 +117,7 @@ def find_sequences(result: Path, truth: Path) -> list[tuple[Path, Path]]:
     """
     if not result.is_dir():
         raise ConfigError(result, "is no folder", "Give a folder such as 01_RES")
-    single = result.name.endswith("_RES") or (result / RESULT_TABLE).exists()
+    single = result.name.endswith("_RES") or (result / TABLE).exists()
     if (truth / "TRA").is_dir() or (truth / "SEG").is_dir():
         name = truth.name.removesuffix("_GT").removesuffix("_ST")
         return [(result if single else result / f"{name}_RES", truth)]
@@ -159,7 +157,7 @@ def evaluate_sequence(result: Path | str, truth: Path | str) -> CtcScore:
     if ours is not None:
         _check_frames(result, ours, markers)
         validate_result(result)
-    rows = read_track_table(result / RESULT_TABLE) if ours is not None else ()
+    rows = read_track_table(result / TABLE) if ours is not None else ()
     nodes, edges, errors = score_tracking(
         ((t, theirs, _read(ours, t, theirs)) for t, theirs in markers),
         read_track_table(truth / "TRA" / TRUTH_TABLE),

@@ -11,6 +11,7 @@ from torch import nn
 from medseg.errors import ConfigError
 from medseg.networks.deconvnet import DeconvNet
 from medseg.networks.deeplab import DeepLab
+from medseg.networks.efficient_unet import EfficientUNet
 from medseg.networks.fcn import FCN
 from medseg.networks.fcn_alexnet import FCNAlexNet
 from medseg.networks.fcn_convt_skip import FCNConvTSkip
@@ -43,6 +44,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "pspnet": PSPNet,
     "fpn": FPN,
     "deeplab": DeepLab,
+    "efficient_unet": EfficientUNet,
 }
 
 

@@ -45,7 +45,7 @@ def load_vgg16(network: nn.Module, path: str | Path) -> tuple[str, ...]:
             "Use deconvnet, segnet or fcn",
         )
     path = Path(path)
-    weights = _read_weights(path)
+    weights = read_weights(path)
     found = _match_features(network, weights, path)
     for name, source in (("fc6", "classifier.0"), ("fc7", "classifier.3")):
         if hasattr(network, name) and f"{source}.weight" in weights:
@@ -56,7 +56,7 @@ def load_vgg16(network: nn.Module, path: str | Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix in (".pth", ".pt", ".bin"):
         raise FileError(
             path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medseg.predict.diameter import CellSize, Diameter
-from medseg.predict.predictor import Inferred, Predictor, Prepared
+from medseg.predict.predictor import Predictor
+from medseg.predict.runner import Inferred, Prepared
 
 __all__ = ["CellSize", "Diameter", "Inferred", "Predictor", "Prepared"]

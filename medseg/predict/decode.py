@@ -82,7 +82,7 @@ def new_mask(labels: LabelSet, size: Sequence[int]) -> NDArray[np.integer]:
     return np.zeros(tuple(size), np.min_scalar_type(max(x.value for x in labels)))
 
 
-def label_values(labels: LabelSet) -> NDArray[np.unsignedinteger]:
+def label_values(labels: LabelSet) -> NDArray[np.integer]:
     """Return the mask value of each channel of exclusive labels, 0 first."""
     values = [0, *(x.value for x in labels)]
     return np.array(values, np.min_scalar_type(max(values)))
@@ -94,9 +94,7 @@ def thresholds(labels: LabelSet, decoding: Decoding) -> tuple[float, ...]:
     return decoding.thresholds * len(labels) if one else decoding.thresholds
 
 
-def decode(
-    values: Array, labels: LabelSet, decoding: Decoding
-) -> NDArray[np.unsignedinteger]:
+def decode(values: Array, labels: LabelSet, decoding: Decoding) -> NDArray[np.integer]:
     """Return the mask for probabilities ``(K, [Z,] Y, X)`` of the same grid."""
     if decoding.name == "argmax":
         return label_values(labels)[values.argmax(axis=0)]
@@ -107,7 +105,7 @@ def decode(
 
 def decode_resampled(
     values: Array, size: Sequence[int], labels: LabelSet, decoding: Decoding
-) -> NDArray[np.unsignedinteger]:
+) -> NDArray[np.integer]:
     """Return the mask on a grid of ``size`` for probabilities of a coarser grid.
 
     The same as decoding the resampled probabilities, in less memory and time.
@@ -176,7 +174,7 @@ def _changes(mask: Mask, step: Cleaning) -> tuple[tuple[slice, ...], Mask, Mask]
 
 
 def clean_mask(
-    mask: NDArray[np.unsignedinteger],
+    mask: NDArray[np.integer],
     labels: LabelSet,
     steps: Sequence[Cleaning],
     *,

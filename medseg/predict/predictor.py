@@ -3,90 +3,35 @@
 from __future__ import annotations
 
 import copy
-import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from medseg.engines import DeviceName, EngineName, Precision
 from medseg.engines.ladder import Ladder, Rung
-from medseg.errors import FileError, ImageWarning
-from medseg.geometry import Geometry
+from medseg.errors import FileError
 from medseg.image import Image
 from medseg.labels import LabelSet
 from medseg.model_io import Model
 from medseg.model_spec import ModelSpec
-from medseg.predict.decode import new_mask
 from medseg.predict.diameter import (
     CellSize,
     Diameter,
     check_diameter,
-    median_diameter,
-    middle,
-    settle,
     stated,
     stated_of,
     typical,
 )
 from medseg.predict.ensemble import Ensemble
-from medseg.predict.inputs import Array, Read, model_input, padded, scaled
-from medseg.predict.masks import (
-    Mask,
-    fine_rows,
-    make_maps,
-    make_mask,
-    mask_builder,
-    relative_spacing,
-)
+from medseg.predict.inputs import Array
+from medseg.predict.masks import make_maps
 from medseg.predict.provenance import describe, pixel_hash, reported, source
-from medseg.predict.windows import blended_slabs, count_windows
+from medseg.predict.runner import Inferred, Prepared, Progress, Runner
+from medseg.predict.sizing import run_sized
+from medseg.predict.slices import run_slices
 from medseg.segmentation import Segmentation
-
-Progress = Callable[[int, int], None]
-
-
-# Up to this many numbers (512 MB) the probabilities of a windowed image or of a
-# volume are kept until it is finished; of a larger one only the mask is made.
-KEPT = 2**27
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """An image ready for the network.
-
-    ``inputs`` has one entry a model: the whole input ``(C, *size)``, or a function
-    that reads windows of it. It is empty for a volume that a 2-D model goes through
-    slice by slice. ``grid`` is the size that the network sees, before a Resize, of
-    the image enlarged by ``scale``.
-    """
-
-    image: Image
-    inputs: tuple[Array | Read, ...]
-    grid: tuple[int, ...]
-    input_hash: str
-    scale: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Inferred:
-    """What the network said.
-
-    ``values`` are probabilities ``(K, [Z,] y, x)`` on the network's grid or on the
-    image's; ``mask`` is there where labels were made at once. ``scale`` is what the
-    image was enlarged by, ``sizes`` are those of its cells, or of the cells of each
-    slice. ``device`` and ``fallbacks`` are what it ran with.
-    """
-
-    values: Array | None = None
-    mask: Mask | None = None
-    scale: float = 1.0
-    sizes: tuple[CellSize, ...] = ()
-    device: str = ""
-    fallbacks: tuple[str, ...] = ()
 
 
 class Predictor:
@@ -139,7 +84,7 @@ class Predictor:
             precision=precision,
             streams=streams,
         )
-        self._trained = self.spec.inference.diameter or 1.0
+        self._runner = Runner(self._ensemble)
         self._size = check_diameter(diameter, self.spec)
         self._ladder = Ladder(self.spec.inference, self._ensemble.engine.device)
         self._settings = describe(self.models, self._ensemble.engine)
@@ -203,7 +148,7 @@ class Predictor:
         sizes: list[CellSize] = []
         for image in images:
             sizes += self.infer(self.prepare(image), progress).sizes
-        return typical(sizes, self._trained)
+        return typical(sizes, self._runner.trained)
 
     def sized(self, size: CellSize) -> Predictor:
         """Return this predictor, of the same engines, for cells of one size."""
@@ -258,7 +203,7 @@ class Predictor:
             digest = pixel_hash(image.pixels)
             if image.geometry.ndim != dims:
                 return Prepared(image, (), image.spatial_shape, digest)
-            return self._scaled(image, self._scale, digest)
+            return self._prepared(image, digest)
 
     def infer(self, prepared: Prepared, progress: Progress | None = None) -> Inferred:
         """Run the network. When a GPU runs out of memory, go down the ladder.
@@ -301,12 +246,10 @@ class Predictor:
         Raises:
             FileError: If memory does not suffice.
         """
-        image, mask, values = prepared.image, inferred.mask, inferred.values
+        image, values = prepared.image, inferred.values
         maps: dict[str, Array] = {}
         with reported(image):
-            if mask is None:
-                assert values is not None  # infer makes one or the other
-                mask = self._mask(values, image, inferred.scale)
+            mask = self._runner.mask(inferred, image)
             if probabilities or uncertainty:
                 if values is None:
                     problem = f"{image.spatial_shape} is too large for probabilities"
@@ -333,184 +276,17 @@ class Predictor:
         self, prepared: Prepared, rung: Rung, progress: Progress | None
     ) -> Inferred:
         if not prepared.inputs:
-            return self._slices(prepared, rung, progress)
+
+            def infer(plane: Image) -> Inferred:
+                return self._infer(self._prepared(plane), rung, None)
+
+            return run_slices(self._runner, prepared.image, infer, progress)
         if self.looks_for_size:
-            return self._look(prepared, rung, progress)
-        return self._run(prepared, rung, progress)
+            return run_sized(self._runner, prepared, rung, progress)
+        return self._runner.run(prepared, rung, progress)
 
-    def _look(
-        self, prepared: Prepared, rung: Rung, progress: Progress | None
-    ) -> Inferred:
-        """Find the size of the cells, and with it the cells."""
-        image, last = prepared.image, Inferred(scale=0.0)
-        spacing, shape = relative_spacing(image.geometry), image.spatial_shape
-
-        def look(scale: float) -> float:
-            nonlocal last
-            last = Inferred(scale=0.0)  # its memory goes first
-            part = middle(shape, scale)
-            whole = all(p.stop - p.start == n for p, n in zip(part, shape, strict=True))
-            one = image if whole else _cut(image, part)
-            ready = prepared if whole and scale == 1 else self._scaled(one, scale)
-            found = self._run(ready, rung, progress)
-            mask = found.mask
-            if mask is None:
-                assert found.values is not None  # there are values or a mask
-                mask = self._mask(found.values, one, scale)
-            if whole:
-                last = replace(found, mask=mask)
-            return median_diameter(mask, spacing)
-
-        size = self._fitting(settle(look, self._trained), image)
-        scale = size.scale(self._trained)
-        if last.scale != scale:
-            ready = prepared if scale == 1 else self._scaled(image, scale)
-            last = self._run(ready, rung, progress)
-        return replace(last, sizes=(size,))
-
-    def _fitting(self, size: CellSize, image: Image) -> CellSize:
-        """Leave an image alone that memory does not let be scaled; say so."""
-        scale = size.scale(self._trained)
-        grid = [max(1, round(n * scale)) for n in image.spatial_shape]
-        if scale == 1 or self._kept(grid):
-            return size
-        problem = (
-            f"{source(image)} is too large to be scaled to its cells of "
-            f"{size.diameter:.0f} pixels; it is segmented as it is"
-        )
-        warnings.warn(problem, ImageWarning, stacklevel=2)
-        return CellSize(self._trained, "too large")
-
-    def _kept(self, grid: Sequence[int]) -> bool:
-        """Whether the maps of an image are kept until it is finished."""
-        return self.spec.output_channels * math.prod(grid) <= KEPT
-
-    def _run(
-        self, prepared: Prepared, rung: Rung, progress: Progress | None
-    ) -> Inferred:
-        """Run the network once over a prepared image."""
-        if self.spec.inference.mode == "resize":
-            whole = [np.asarray(one)[None] for one in prepared.inputs]
-            values = self._ensemble.mean(whole, rung.device)[0]
-            if progress is not None:
-                progress(1, 1)
-            return Inferred(values)
-        return self._windows(prepared, rung, progress)
-
-    def _slices(
-        self, prepared: Prepared, rung: Rung, progress: Progress | None
-    ) -> Inferred:
-        """Go through a volume along its first axis with a 2-D model.
-
-        Cells are numbered on from slice to slice; nothing links them.
-        """
-        image, size = prepared.image, prepared.image.spatial_shape
-        mask, stack, cells = new_mask(self.labels, size), [], 0
-        keep, sizes = self._kept(size), tuple[CellSize, ...]()
-        for z in range(size[0]):
-            plane = Image(image.pixels[:, z], _plane(image.geometry), image.meta)
-            found = self._infer(self._scaled(plane, self._scale), rung, None)
-            labels, sizes = found.mask, sizes + found.sizes
-            if labels is None and found.values is not None:
-                labels = self._mask(found.values, plane, found.scale)
-            if found.values is not None and keep:
-                stack.append(_on_grid(found, size[1:]))
-            assert labels is not None  # there are values or a mask
-            if self.labels.kind == "instances":
-                labels = np.where(labels > 0, labels + cells, 0)
-                cells = max(cells, int(labels.max(initial=0)))
-            rows = mask[:, z] if self.labels.kind == "overlapping" else mask[z]
-            rows[...] = labels
-            if progress is not None:
-                progress(z + 1, size[0])
-        values = np.stack(stack, axis=1) if stack else None
-        return Inferred(values, mask, sizes=sizes)
-
-    def _windows(
-        self, prepared: Prepared, rung: Rung, progress: Progress | None
-    ) -> Inferred:
-        """Slide over the image; labels are made as soon as rows are finished."""
-        size, scale = prepared.grid, prepared.scale
-        if self._kept(size):
-            kept = np.empty((self.spec.output_channels, *size), np.float32)
-            for rows, values in self._blended(prepared, rung, progress):
-                kept[:, rows] = values
-            return Inferred(kept, scale=scale)
-        if scale != 1:
-            problem = f"is too large to be scaled to {size}"
-            raise FileError("image", problem, 'Use "native" for the diameter')
-        spacing = relative_spacing(prepared.image.geometry)
-        builder = mask_builder(self.spec, size, spacing)
-        for _, values in self._blended(prepared, rung, progress):
-            builder.add(values)
-        return Inferred(mask=builder.result())
-
-    def _blended(
-        self, prepared: Prepared, rung: Rung, progress: Progress | None
-    ) -> Iterator[tuple[slice, Array]]:
-        """Yield maps ``(K, rows, ...)`` of the image, from top to bottom."""
-        size, overlap = prepared.grid, self.spec.inference.overlap
-        padding = [max(0, w - n) for n, w in zip(size, rung.size, strict=True)]
-        readers: Sequence[Any] = prepared.inputs
-        if any(padding):
-            readers = [padded(read, size, padding) for read in readers]
-        grid = [n + p for n, p in zip(size, padding, strict=True)]
-        inside = [slice(p // 2, p // 2 + n) for n, p in zip(size, padding, strict=True)]
-        ends = np.cumsum([m.spec.in_channels for m in self.models])[:-1]
-        done, total = 0, count_windows(grid, rung.size, overlap)
-
-        def read_all(window: tuple[slice, ...]) -> Array:
-            # The models' channels one after the other; run takes them apart again.
-            return np.concatenate([read(window) for read in readers])
-
-        def run(batch: Array) -> Array:
-            nonlocal done
-            maps = self._ensemble.mean(np.split(batch, ends, axis=1), rung.device)
-            done += len(batch)
-            if progress is not None:
-                progress(done, total)
-            return maps
-
-        for start, values in blended_slabs(
-            read_all, run, grid, rung.size, overlap=overlap, batch=rung.batch
-        ):
-            low = max(start, inside[0].start)
-            high = min(start + values.shape[1], inside[0].stop)
-            if low < high:
-                part = (slice(None), slice(low - start, high - start), *inside[1:])
-                rows = slice(low - inside[0].start, high - inside[0].start)
-                yield rows, values[part]
-
-    @property
-    def _scale(self) -> float:
-        """What images are enlarged by; 1 as long as their size is to be found."""
-        return 1.0 if self._size is None else self._size.scale(self._trained)
-
-    def _scaled(self, image: Image, scale: float, digest: str = "") -> Prepared:
-        """Return the input of each model, and the grid that the network sees."""
-        pixels = scaled(image.pixels, scale)
-        inputs = tuple(model_input(m.spec, pixels) for m in self.models)
-        return Prepared(image, inputs, tuple(pixels.shape[1:]), digest, scale)
-
-    def _mask(self, values: Array, image: Image, scale: float) -> Mask:
-        spacing = relative_spacing(image.geometry)
-        return make_mask(values, image.spatial_shape, self.spec, spacing, scale)
-
-
-def _plane(geometry: Geometry) -> Geometry:
-    """Return the geometry of one slice of a volume, as far as a model asks."""
-    return Geometry.upright(geometry.spacing[1:], geometry.unit)
-
-
-def _cut(image: Image, part: tuple[slice, ...]) -> Image:
-    """Return a part of an image, as far as a model asks."""
-    geometry = Geometry.upright(image.geometry.spacing, image.geometry.unit)
-    return Image(image.pixels[(slice(None), *part)], geometry, image.meta)
-
-
-def _on_grid(found: Inferred, size: Sequence[int]) -> Array:
-    """Return the maps of a slice; if it was scaled, on the grid of all slices."""
-    assert found.values is not None  # asked before
-    if found.scale == 1:
-        return found.values
-    return fine_rows(found.values, size, slice(0, size[0]))
+    def _prepared(self, image: Image, digest: str = "") -> Prepared:
+        """Return an image as it is seen first: as it is if its scale is looked for."""
+        size = self._size
+        scale = 1.0 if size is None else size.scale(self._runner.trained)
+        return self._runner.prepare(image, scale, digest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,12 @@ from numpy.typing import NDArray
 from medseg.errors import ConfigError
 from medseg.labels import LabelSet
 from medseg.refine.answer import Scene, answer
-from medseg.refine.edit import Array, Edit, Slices, apply_edit, edit_between
+from medseg.refine.edit import Array, Edit, apply_edit
 from medseg.refine.methods import METHODS, Method, MethodName
 from medseg.refine.plane import Plane, plane_of
 from medseg.refine.prompts import Prompt
-
-
-@dataclass(frozen=True, eq=False)
-class _Step:
-    edit: Edit
-    target: int
-    prompt: Prompt | None = None
+from medseg.refine.steps import Step, Steps
+from medseg.refine.target import Target
 
 
 class RefineSession:
@@ -66,11 +60,9 @@ class RefineSession:
         self._image: Array | None = None
         self._spacing: tuple[float, ...] = ()
         self._mask: Array | None = None
-        self._labels = LabelSet(())
-        self._target = 0
+        self._target: Target | None = None
         self._probability: Array | None = None
-        self._done: list[_Step] = []
-        self._undone: list[_Step] = []
+        self._steps = Steps()
 
     def set_image(
         self, pixels: NDArray[Any], spacing: Sequence[float] | None = None
@@ -98,8 +90,8 @@ class RefineSession:
                 "spacing", f"is {spacing} for {ndim} axes", "Give positive lengths"
             )
         self._image, self._spacing = pixels, tuple((steps / steps.min()).tolist())
-        self._mask = None
-        self._clear()
+        self._mask = self._target = None
+        self._steps = Steps()
 
     def set_mask(
         self,
@@ -133,10 +125,10 @@ class RefineSession:
                 f"{mask.dtype} of shape {mask.shape}",
                 f"Needed are integers of shape {wanted}",
             )
+        chosen = Target(labels, target)
         self._mask = mask.copy() if self.writes else mask
-        self._labels = labels
-        self._clear()
-        self.set_target(target, probability)
+        self._steps = Steps()
+        self._take_target(chosen, probability)
 
     def set_target(self, target: int, probability: NDArray[Any] | None = None) -> None:
         """Go on with another label; the history stays.
@@ -145,15 +137,10 @@ class RefineSession:
             ConfigError: If there is no mask yet, no such label, or the probability
                 has another shape than the image.
         """
-        mask = self.mask
-        values = [label.value for label in self._labels]
-        instances = self._labels.kind == "instances"
-        if target < 1 or (not instances and target not in values):
-            choice = "a number from 1" if instances else str(values)
-            raise ConfigError("target", f"is {target}", f"Use {choice}")
-        kept = 1 if mask.dtype == bool else np.iinfo(mask.dtype).max
-        if self._value_of(target) > kept:
-            raise ConfigError("target", f"{target} does not fit into {mask.dtype}")
+        self._take_target(Target(self._aim.labels, target), probability)
+
+    def _take_target(self, target: Target, probability: NDArray[Any] | None) -> None:
+        target.check(self.mask)
         if probability is not None and probability.shape != self._shape:
             raise ConfigError(
                 "probability",
@@ -176,39 +163,37 @@ class RefineSession:
     @property
     def target(self) -> int:
         """Value (of instances the number) of the label that prompts are about."""
-        return self._target
+        return self._aim.number
 
     @property
     def value(self) -> int:
         """Value of the target in `target_map`: 1 for overlapping labels."""
-        return self._value_of(self._target)
+        return self._aim.value
 
     @property
     def target_map(self) -> Array:
         """The label map ``([Z,] Y, X)`` with the target, for the tools; not copied."""
-        channel = self._channel
-        return self.mask if channel is None else self.mask[channel]
+        return self._aim.map_of(self.mask)
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
         """Prompts in effect for the target, oldest first."""
-        steps = [s for s in self._done if s.target == self._target]
-        return tuple(s.prompt for s in steps if s.prompt is not None)
+        return self._steps.prompts(self.target)
 
     @property
     def can_undo(self) -> bool:
         """Whether there is a step to take back."""
-        return bool(self._done)
+        return bool(self._steps.done)
 
     @property
     def can_redo(self) -> bool:
         """Whether there is a step to do again."""
-        return bool(self._undone)
+        return bool(self._steps.undone)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the history."""
-        return sum(s.edit.nbytes for s in self._done + self._undone)
+        return self._steps.nbytes
 
     def add(self, prompt: Prompt) -> Edit:
         """Answer a prompt and return what changed; an edit may be empty.
@@ -232,8 +217,8 @@ class RefineSession:
         plane = plane_of(pixels, len(shape), volume=self.volume, axis=self.plane_axis)
         scene = self._scene(plane, prompt.positive)
         found = answer(scene, prompt, plane.drop(pixels), self.method)
-        edit = self._lift(plane.lift(found))
-        return self._do(_Step(edit, self._target, prompt))
+        edit = self._aim.lift(plane.lift(found))
+        return self._do(Step(edit, self.target, prompt))
 
     def apply(self, edit: Edit) -> Edit:
         """Add the edit of a tool, or of a brush outside, as one step.
@@ -244,47 +229,39 @@ class RefineSession:
             ConfigError: If the mask does not hold what the edit found.
         """
         if len(edit.slices) != self.mask.ndim:
-            edit = self._lift(edit)
-        return self._do(_Step(edit, self._target))
+            edit = self._aim.lift(edit)
+        return self._do(Step(edit, self.target))
 
     def undo(self) -> Edit | None:
         """Take the last step back; return the edit that does so, None without one."""
-        if not self._done:
+        steps = self._steps
+        if not steps.done:
             return None
-        back = self._done[-1].edit.inverse()
+        back = steps.done[-1].edit.inverse()
         self._write(back)
-        self._undone.append(self._done.pop())
+        steps.undone.append(steps.done.pop())
         return back
 
     def redo(self) -> Edit | None:
         """Do the last step taken back again, with the same result."""
-        if not self._undone:
+        steps = self._steps
+        if not steps.undone:
             return None
-        again = self._undone[-1].edit
+        again = steps.undone[-1].edit
         self._write(again)
-        self._done.append(self._undone.pop())
+        steps.done.append(steps.undone.pop())
         return again
 
     def reset(self) -> Edit:
         """Give the mask back as it was set or last accepted; forget all steps."""
-        edits = [s.edit for s in self._done if not s.edit.empty]
-        if not edits:
-            self._clear()
-            nothing = self.mask[(slice(0, 0),) * self.mask.ndim]
-            return edit_between(nothing, nothing)
-        box = _union([e.slices for e in edits])
-        now = self.mask[box]
-        block, corner = now.copy(), [s.start for s in box]
-        for edit in reversed(edits):
-            block[_shift(edit.slices, corner)] = edit.before
-        back = edit_between(now, block, corner)
+        back = self._steps.whole_way_back(self.mask)
         self._write(back)
-        self._clear()
+        self._steps = Steps()
         return back
 
     def accept(self) -> Array:
         """Make the mask as it is the one that `reset` returns to; return a copy."""
-        self._clear()
+        self._steps = Steps()
         return self.mask.copy()
 
     @property
@@ -293,28 +270,18 @@ class RefineSession:
         return tuple(self._image.shape)
 
     @property
-    def _channel(self) -> int | None:
-        if self._labels.kind != "overlapping":
-            return None
-        return [label.value for label in self._labels].index(self._target)
-
-    def _value_of(self, target: int) -> int:
-        return 1 if self._labels.kind == "overlapping" else target
-
-    def _lift(self, edit: Edit) -> Edit:
-        return edit if self._channel is None else edit.at(0, self._channel)
-
-    def _clear(self) -> None:
-        self._done, self._undone = [], []
+    def _aim(self) -> Target:
+        if self._target is None:
+            raise ConfigError("session", "has no mask", "Call set_mask first")
+        return self._target
 
     def _write(self, edit: Edit) -> None:
         if self.writes:
             apply_edit(self.mask, edit)
 
-    def _do(self, step: _Step) -> Edit:
+    def _do(self, step: Step) -> Edit:
         self._write(step.edit)
-        self._done.append(step)
-        self._undone = []
+        self._steps.add(step)
         return step.edit
 
     def _scene(self, plane: Plane, positive: bool) -> Scene:
@@ -341,16 +308,3 @@ def _method(method: MethodName | Method) -> Method:
             "method", f"no method {method!r}", f"Choose from {', '.join(METHODS)}"
         )
     return METHODS[method]()
-
-
-def _union(boxes: Sequence[Slices]) -> Slices:
-    return tuple(
-        slice(min(s.start for s in sides), max(s.stop for s in sides))
-        for sides in zip(*boxes, strict=True)
-    )
-
-
-def _shift(box: Slices, corner: Sequence[int]) -> Slices:
-    return tuple(
-        slice(s.start - c, s.stop - c) for s, c in zip(box, corner, strict=True)
-    )

@@ -13,6 +13,9 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from medseg.errors import ConfigError, FileError
 from medseg.io.atomic import write_error
@@ -48,7 +51,9 @@ def write_geff(
     Positions are written in pixels and frames, with the scale beside them.
 
     Args:
-        graph: Its nodes keep their order; ``label`` and ``track`` are stored too.
+        graph: Its nodes keep their order. Stored too are ``label``, ``track`` (as in
+            the challenge's table), ``tracklet`` (from one division to the next) and
+            ``lineage``.
         path: A folder, by custom ``NAME.geff``.
         spacing: Along each axis, where it is known.
         unit: Of the spacing, ``"micrometer"`` or another of the format's.
@@ -65,6 +70,9 @@ def write_geff(
     names = ("z", "y", "x")[3 - graph.centroid.shape[1] :]
     columns = {"t": graph.frame, **dict(zip(names, graph.centroid.T, strict=True))}
     columns |= {"label": graph.label, "track": graph.track_ids()}
+    # A tracklet of the format goes on over a gap, where a track of the challenge ends.
+    columns["tracklet"] = _pieces(len(graph), graph.edges[graph.unbranched()])
+    columns["lineage"] = _pieces(len(graph), graph.edges)
     properties = {
         name: {"values": np.ascontiguousarray(values), "missing": None}
         for name, values in columns.items()
@@ -114,8 +122,14 @@ def _metadata(
         axes=axes,
         node_props_metadata={},
         edge_props_metadata={},
-        track_node_props={"tracklet": "track"},
+        track_node_props={"tracklet": "tracklet", "lineage": "lineage"},
     )
+
+
+def _pieces(count: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each of ``count`` nodes the number of its connected piece, from 1."""
+    links = coo_array((np.ones(len(edges)), edges.T), (count, count))
+    return connected_components(links, directed=False)[1].astype(np.int64) + 1
 
 
 def read_geff(path: Path | str) -> TrackGraph:

@@ -36,14 +36,15 @@ def build_cell_augmentation(
         size: Of the crops.
     """
     image = ["image"]
+    height, width = size
     return Compose(
         [
             # The paper's: a smooth field from a coarse grid of random vectors. MONAI
             # stretches that grid a little, so that still images are zoomed by 3 %.
             Rand2DElasticd(
                 KEYS,
-                spatial_size=size,
-                spacing=tuple(max(8, n // 3) for n in size),
+                spatial_size=(height, width),
+                spacing=(max(8, height // 3), max(8, width // 3)),
                 magnitude_range=(0, elastic),
                 prob=1.0,
                 rotate_range=np.deg2rad(config.rotate),

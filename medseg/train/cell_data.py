@@ -80,7 +80,7 @@ def cell_scale(cells: NDArray[np.int32], diameter: float) -> float:
     return float(np.clip(diameter / median, 1 / MOST_SCALE, MOST_SCALE))
 
 
-def _nearest(array: NDArray, size: Sequence[int]) -> NDArray:  # type: ignore[type-arg]
+def _nearest(array: NDArray, size: Sequence[int]) -> NDArray:
     index = [
         ((np.arange(n) + 0.5) * old / n).astype(np.intp)
         for n, old in zip(size, array.shape, strict=True)

@@ -93,8 +93,8 @@ class NetworkConfig:
 
     name: str = "unet"
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    vgg16: str = ""
-    """A safetensors file of VGG-16 weights to start DeconvNet or SegNet from."""
+    pretrained: str = ""
+    """A safetensors file of weights to start the encoder from: see load_pretrained."""
 
 
 @dataclass(frozen=True)
@@ -325,9 +325,9 @@ def _resolve(config: TrainConfig, base: Path) -> TrainConfig:
             )
     output = str((base / config.output).resolve())
     network = config.network
-    if network.vgg16:
-        weights = (base / network.vgg16).resolve()
-        if not weights.is_file():
-            raise ConfigError("network.vgg16", f"no file {weights}", "Put it there")
-        network = dataclasses.replace(network, vgg16=str(weights))
+    if network.pretrained:
+        file = (base / network.pretrained).resolve()
+        if not file.is_file():
+            raise ConfigError("network.pretrained", f"no file {file}", "Put it there")
+        network = dataclasses.replace(network, pretrained=str(file))
     return dataclasses.replace(config, data=data, output=output, network=network)

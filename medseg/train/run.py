@@ -12,8 +12,8 @@ from torch import nn
 
 from medseg.datasets.case import Case
 from medseg.engines.openvino import has_bfloat16
-from medseg.errors import ConfigError, DiskError
-from medseg.io.atomic import replace_file
+from medseg.errors import ConfigError
+from medseg.io.atomic import make_folder, replace_file
 from medseg.model import ModelSpec, load_model, save_model
 from medseg.predict import Predictor
 from medseg.schema import parse
@@ -114,12 +114,7 @@ def claim(config: TrainConfig, output: Path, resume: bool) -> None:
         ConfigError: If it holds another run, or the same one without ``resume``.
         DiskError: If it cannot be made.
     """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DiskError(
-            output, f"cannot be made ({error.strerror})", "Choose another output"
-        ) from error
+    make_folder(output)
     mine = _plain(config)
     record = output / CONFIG
     if (output / CHECKPOINT).exists():

@@ -20,7 +20,7 @@ from medseg.model_spec import (
     Training,
 )
 from medseg.networks import build
-from medseg.networks.vgg16_weights import load_vgg16
+from medseg.networks.pretrained import load_pretrained
 from medseg.train.cell_data import STEPS
 from medseg.train.config import TrainConfig
 from medseg.train.data import Split
@@ -53,11 +53,11 @@ def build_network(config: TrainConfig) -> nn.Module:
 
     Raises:
         ConfigError: If its name or an argument is unknown.
-        FileError: If the VGG-16 weights cannot be used.
+        FileError: If the weights cannot be used.
     """
     network = build(config.network.name, network_arguments(config))
-    if config.network.vgg16:
-        load_vgg16(network, Path(config.network.vgg16))
+    if config.network.pretrained:
+        load_pretrained(network, Path(config.network.pretrained))
     return network
 
 

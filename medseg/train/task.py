@@ -86,7 +86,8 @@ class StructureTask:
 
     def loss(self, logits: Tensor, *truth: Tensor) -> Tensor:
         """Return the loss for masks and what is annotated of them."""
-        target, known = to_targets(*truth, self.config.labels.kind)
+        masks, annotated = truth
+        target, known = to_targets(masks, annotated, self.config.labels.kind)
         loss: Tensor = self.criterion(logits, target, known)
         return loss
 

@@ -86,7 +86,9 @@ class CloseGuard(QObject):
         self.timer.timeout.connect(self._autosave)
         self.keeper.changed.connect(self._on_changed)
         window.installEventFilter(self)
-        QApplication.instance().aboutToQuit.connect(self._finish)
+        application = QApplication.instance()
+        assert application is not None  # there is a window
+        application.aboutToQuit.connect(self._finish)
         self._on_changed()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802

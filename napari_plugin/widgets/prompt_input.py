@@ -182,7 +182,7 @@ class PromptGlyphs:
             layer.size = self._unit() * 9
 
     def _draw_lines(self) -> None:
-        shown = [p for p in self._prompts if not isinstance(p, Point)]
+        shown: list[Prompt] = [p for p in self._prompts if not isinstance(p, Point)]
         if self._preview is not None:
             shown.append(self._preview[0])
         if not shown and self._lines not in self._viewer.layers:

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 from medseg.errors import MedsegError
 from medseg.napari_plugin.recovery import Found, discard, find_lost, restore
 from medseg.napari_plugin.unsaved import keeper_of, unwrap
-from medseg.napari_plugin.widgets.segment_form import row
+from medseg.napari_plugin.widgets.controls import row
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -42,9 +42,9 @@ class RecoveryBanner(QFrame):
         layout.addWidget(row(self.restore_button, self.discard_button))
         self.restore_button.clicked.connect(self.restore_all)
         self.discard_button.clicked.connect(self.discard_all)
-        layout = widget.layout()
-        assert isinstance(layout, QVBoxLayout)
-        layout.insertWidget(0, self)
+        around = widget.layout()
+        assert isinstance(around, QVBoxLayout)
+        around.insertWidget(0, self)
         self.look()
 
     def look(self) -> None:

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFrame,
     QGroupBox,
-    QHBoxLayout,
     QLabel,
     QPushButton,
     QScrollArea,
@@ -21,17 +20,16 @@ from qtpy.QtWidgets import (
 )
 
 from medseg.napari_plugin.layers import facts_of
+from medseg.napari_plugin.widgets.controls import Message, button, combo, row, rows
 from medseg.napari_plugin.widgets.label_picker import LabelPicker
 from medseg.napari_plugin.widgets.layer_combo import LayerCombo
 from medseg.napari_plugin.widgets.prompt_input import PromptKind
-from medseg.napari_plugin.widgets.segment_form import combo, note, row, rows
 from medseg.napari_plugin.widgets.tool_panel import ToolPanel
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-_BAD = "color: #e8734a;"
 _KINDS: tuple[tuple[PromptKind, str, str], ...] = (
     ("off", "Off", "Leave the mouse to napari: move the view, or use its brush"),
     (
@@ -60,11 +58,7 @@ class RefineForm:
         self._make_prompts()
         self._make_steps()
         self.tools = ToolPanel()
-        self.message = note()
-        self.message.setTextInteractionFlags(
-            Qt.TextInteractionFlag.TextSelectableByMouse
-        )
-        self.message.setToolTip("What happened last")
+        self.message = Message()
         self.list_keys = QToolButton()
         self.list_keys.setText("Keyboard shortcuts")
         self.list_keys.setToolTip("They work while this widget is open")
@@ -81,10 +75,10 @@ class RefineForm:
     def _make_choices(self, viewer: ViewerModel) -> None:
         self.mask = LayerCombo(viewer, is_mask, "no mask yet")
         self.mask.setToolTip("The mask to refine: any labels layer, also of a file")
-        self.new_mask = QPushButton("New")
-        self.new_mask.setToolTip("Add an empty mask for the image")
-        self.save = QPushButton("Save")
-        self.save.setToolTip("Save the mask to its file or beside its image, checked")
+        self.new_mask = button("New", "Add an empty mask for the image")
+        self.save = button(
+            "Save", "Save the mask to its file or beside its image, checked"
+        )
         self.image = LayerCombo(viewer, is_image, "no image")
         self.image.setToolTip("The image that the methods look at")
         self.probability = LayerCombo(
@@ -100,20 +94,16 @@ class RefineForm:
         self.kinds: dict[PromptKind, QPushButton] = {}
         self._group = QButtonGroup()
         for kind, text, tip in _KINDS:
-            button = QPushButton(text)
-            button.setCheckable(True)
-            button.setToolTip(tip)
-            self._group.addButton(button)
-            self.kinds[kind] = button
+            self.kinds[kind] = button(text, tip)
+            self.kinds[kind].setCheckable(True)
+            self._group.addButton(self.kinds[kind])
         self.kinds["off"].setChecked(True)
-        self.add = QPushButton("+ Add")
-        self.take = QPushButton("- Remove")
-        self.add.setToolTip("Prompts add to the label; Shift takes away")
-        self.take.setToolTip("Prompts take away from the label; Shift adds")
+        self.add = button("+ Add", "Prompts add to the label; Shift takes away")
+        self.take = button("- Remove", "Prompts take away from the label; Shift adds")
         self._signs = QButtonGroup()
-        for button in (self.add, self.take):
-            button.setCheckable(True)
-            self._signs.addButton(button)
+        for sign in (self.add, self.take):
+            sign.setCheckable(True)
+            self._signs.addButton(sign)
         self.add.setChecked(True)
         self.method = combo(METHODS, "How a prompt is answered")
         self.method.setCurrentIndex(1)
@@ -128,12 +118,12 @@ class RefineForm:
         self.volume.setToolTip("Prompts and tools work on the volume, not on one slice")
 
     def _make_steps(self) -> None:
-        self.undo, self.redo = QPushButton("Undo"), QPushButton("Redo")
-        self.reset, self.accept = QPushButton("Reset"), QPushButton("Accept")
-        self.undo.setToolTip("Take the last step back: prompt, tool or brush (Ctrl-Z)")
-        self.redo.setToolTip("Do it again (Ctrl-Shift-Z)")
-        self.reset.setToolTip("Take back all prompts since the last Accept")
-        self.accept.setToolTip("Keep the mask as it is and clear the prompts")
+        self.undo = button(
+            "Undo", "Take the last step back: prompt, tool or brush (Ctrl-Z)"
+        )
+        self.redo = button("Redo", "Do it again (Ctrl-Shift-Z)")
+        self.reset = button("Reset", "Take back all prompts since the last Accept")
+        self.accept = button("Accept", "Keep the mask as it is and clear the prompts")
 
     def _lay_out(self, parent: QWidget) -> None:
         inner = QWidget()
@@ -183,11 +173,6 @@ class RefineForm:
         self.list_keys.setArrowType(arrow)
         self.keys.setVisible(on)
 
-    def say(self, text: str, bad: bool = False) -> None:
-        """Show one message."""
-        self.message.setText(text)
-        self.message.setStyleSheet(_BAD if bad else "")
-
 
 def is_mask(layer: Layer) -> bool:
     """Return whether a layer can be mended."""
@@ -210,10 +195,5 @@ def is_probability(layer: Layer) -> bool:
 
 
 def _line(*widgets: QWidget) -> QWidget:
-    found = QWidget()
-    layout = QHBoxLayout(found)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setSpacing(3)
-    for widget in widgets:
-        layout.addWidget(widget)
-    return found
+    """Return widgets side by side, as close and as wide as they are."""
+    return row(*widgets, wide=-1, spacing=3)

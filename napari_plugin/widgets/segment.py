@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
 
 from qtpy.QtCore import QTimer
@@ -15,7 +16,7 @@ from medseg.errors import ConfigError, MedsegError, ModelError
 from medseg.napari_plugin._settings import settings
 from medseg.napari_plugin.layers import facts_of
 from medseg.napari_plugin.models import ModelInfo, find_models, read_model
-from medseg.napari_plugin.results import Results
+from medseg.napari_plugin.results import Results, import_for_layers
 from medseg.napari_plugin.scope import (
     Planes,
     Scope,
@@ -122,6 +123,7 @@ class SegmentWidget(QWidget):
             probabilities=form.probabilities.isChecked(),
             uncertainty=form.uncertainty.isChecked(),
             diameter=form.cell_diameter,
+            tile_size=settings().tile_size,
         )
 
     def _load_models(self) -> None:
@@ -186,8 +188,11 @@ class SegmentWidget(QWidget):
 
     def _enable(self) -> None:
         image, model = self.image, self.model
-        fits = image is not None and model is not None
-        fits = fits and len(shape_of(image)) >= model.dims
+        fits = (
+            image is not None
+            and model is not None
+            and len(shape_of(image)) >= model.dims
+        )
         self.form.run.setEnabled(fits and not self.running)
         self.form.cancel.setEnabled(self.running)
 
@@ -198,12 +203,13 @@ class SegmentWidget(QWidget):
             self._looking.stop()
 
     def showEvent(self, event: Any) -> None:  # noqa: N802
-        """Load the model in the background as soon as the widget is seen."""
+        """Load model and libraries in the background as soon as the widget is seen."""
         super().showEvent(event)
         protect(self._viewer, self)
         if not self._warmed:
             self._warmed = True
             self._looking.start()
+            Thread(target=import_for_layers, daemon=True).start()
             QTimer.singleShot(0, self._model_changed)
 
     # A run

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
-    QFormLayout,
     QGroupBox,
-    QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
-    QSizePolicy,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from medseg.napari_plugin.models import ModelInfo
+from medseg.napari_plugin.widgets.controls import combo, note, row, rows
 from medseg.napari_plugin.widgets.layer_combo import LayerCombo
 from medseg.napari_plugin.worker.job import Opened, Progress
 from medseg.napari_plugin.worker.protocol import Devices
@@ -269,46 +266,3 @@ def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def combo(items: Sequence[tuple[str, Any]], tip: str) -> QComboBox:
-    """Return a menu of texts and values that does not widen the dock."""
-    found = QComboBox()
-    policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-    found.setSizeAdjustPolicy(policy)
-    found.setMinimumContentsLength(8)
-    found.setToolTip(tip)
-    for text, value in items:
-        found.addItem(text, value)
-    return found
-
-
-def note() -> QLabel:
-    """Return a label of several lines."""
-    found = QLabel()
-    found.setWordWrap(True)
-    return found
-
-
-def row(*widgets: QWidget) -> QWidget:
-    """Return widgets side by side, the first one wide."""
-    found = QWidget()
-    layout = QHBoxLayout(found)
-    layout.setContentsMargins(0, 0, 0, 0)
-    for widget in widgets:
-        layout.addWidget(widget, int(widget is widgets[0]))
-    found.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-    return found
-
-
-def rows(*pairs: tuple[str, QWidget]) -> QFormLayout:
-    """Return labelled widgets below each other."""
-    form = QFormLayout()
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    form.setContentsMargins(4, 4, 4, 4)
-    for text, widget in pairs:
-        if text:
-            form.addRow(text, widget)
-        else:
-            form.addRow(widget)
-    return form

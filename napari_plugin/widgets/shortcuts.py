@@ -52,9 +52,14 @@ class Shortcuts:
         self._ours.clear()
         self.bound.clear()
 
-    def as_text(self) -> str:
-        """Return the list for the widget, one line a key."""
-        return "\n".join(f"{s.key}\t{s.text}" for s in self.bound)
+    def as_table(self, *more: tuple[str, str]) -> str:
+        """Return the list for the widget, a row a key, then ``more``."""
+        keys = [*((s.key, s.text) for s in self.bound), *more]
+        lines = (
+            f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>"
+            for key, text in keys
+        )
+        return f"<table>{''.join(lines)}</table>"
 
     def _taken(self) -> dict[str, Any]:
         return {str(key): value for key, value in self._viewer.keymap.items()}

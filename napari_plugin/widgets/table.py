@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from qtpy.QtCore import (
     QAbstractTableModel,
     QItemSelectionModel,
     QModelIndex,
+    QPersistentModelIndex,
     QSignalBlocker,
     Qt,
     Signal,
@@ -18,6 +19,7 @@ from qtpy.QtWidgets import QAbstractItemView, QTableView, QWidget
 from medseg.measure.cells import MEANING, Row
 
 _NONE = QModelIndex()
+Index: TypeAlias = QModelIndex | QPersistentModelIndex
 
 
 class RowsModel(QAbstractTableModel):
@@ -34,15 +36,15 @@ class RowsModel(QAbstractTableModel):
         self.rows, self.columns = list(rows), list(columns)
         self.endResetModel()
 
-    def rowCount(self, parent: QModelIndex = _NONE) -> int:  # noqa: N802
+    def rowCount(self, parent: Index = _NONE) -> int:  # noqa: N802
         """Return the number of rows."""
         return 0 if parent.isValid() else len(self.rows)
 
-    def columnCount(self, parent: QModelIndex = _NONE) -> int:  # noqa: N802
+    def columnCount(self, parent: Index = _NONE) -> int:  # noqa: N802
         """Return the number of columns."""
         return 0 if parent.isValid() else len(self.columns)
 
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return the text of a cell."""
         value = self.rows[index.row()].get(self.columns[index.column()])
         if role == Qt.ItemDataRole.DisplayRole:

@@ -53,18 +53,18 @@ class ToolPanel(QGroupBox):
         self.length.setDecimals(2)
         self.length.setValue(2.0)
         self.length.setToolTip("Length for Grow, Shrink and Smooth")
-        self.size = QSpinBox()
-        self.size.setRange(1, 10_000_000)
-        self.size.setValue(50)
-        self.size.setToolTip("Pieces of fewer pixels (voxels) are removed")
+        self.least = QSpinBox()
+        self.least.setRange(1, 10_000_000)
+        self.least.setValue(50)
+        self.least.setToolTip("Pieces of fewer pixels (voxels) are removed")
         self.other = QSpinBox()
         self.other.setRange(1, 2_000_000_000)
         self.other.setToolTip("The other label of Merge and Relabel")
         self.low, self.high = QDoubleSpinBox(), QDoubleSpinBox()
-        for spin, tip in ((self.low, "Lowest"), (self.high, "Highest")):
-            spin.setRange(-1e9, 1e9)
-            spin.setToolTip(f"{tip} intensity that the brush paints on")
-        for spin in (self.length, self.size, self.other, self.low, self.high):
+        for end, tip in ((self.low, "Lowest"), (self.high, "Highest")):
+            end.setRange(-1e9, 1e9)
+            end.setToolTip(f"{tip} intensity that the brush paints on")
+        for spin in (self.length, self.least, self.other, self.low, self.high):
             spin.setMinimumWidth(64)
             spin.setMaximumWidth(110)
 
@@ -95,7 +95,7 @@ class ToolPanel(QGroupBox):
         )
         add(grid, 1, 1, "Fill holes", "Fill holes that the label encloses", self._holes)
         add(grid, 1, 2, "Remove <", "Remove pieces smaller than this", self._small)
-        grid.addWidget(self.size, 1, 3)
+        grid.addWidget(self.least, 1, 3)
         grid.addWidget(QLabel("px"), 1, 4)
         return grid
 
@@ -238,7 +238,7 @@ class ToolPanel(QGroupBox):
         )
 
     def _small(self, work: Work) -> Edit:
-        return tools.remove_small(work.labels, work.value, self.size.value())
+        return tools.remove_small(work.labels, work.value, self.least.value())
 
     def _between(self, work: Work) -> Edit:
         if work.labels.ndim != 3:

@@ -30,8 +30,8 @@ from medseg.napari_plugin.display import (
 from medseg.napari_plugin.layers import facts_of, geometry_of
 from medseg.napari_plugin.scope import pixels_of, position, shape_of
 from medseg.napari_plugin.unsaved import unwrap
+from medseg.napari_plugin.widgets.controls import combo, note, row, rows
 from medseg.napari_plugin.widgets.layer_combo import LayerCombo, follow
-from medseg.napari_plugin.widgets.segment_form import combo, note, row, rows
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -89,10 +89,7 @@ class ViewWidget(QWidget):
         for axis, button in enumerate(self.planes):
             button.clicked.connect(lambda _=False, axis=axis: self.look_along(axis))
         layout = QVBoxLayout(self._planes)
-        line = row(*self.planes)
-        for button in self.planes:
-            line.layout().setStretchFactor(button, 1)
-        layout.addWidget(line)
+        layout.addWidget(row(*self.planes, wide=None))
         self.aspect = note()
         layout.addWidget(self.aspect)
         return self._planes
@@ -135,10 +132,7 @@ class ViewWidget(QWidget):
         self.measure.currentIndexChanged.connect(self._doubt_changed)
         layout = QVBoxLayout(box)
         layout.addLayout(rows(("Layer", self.doubt), ("Judge by", self.measure)))
-        line = row(self.previous, self.next, self.worst)
-        for button in (self.next, self.worst):
-            line.layout().setStretchFactor(button, 1)
-        layout.addWidget(line)
+        layout.addWidget(row(self.previous, self.next, self.worst, wide=None))
         layout.addWidget(self.verdict)
         return box
 

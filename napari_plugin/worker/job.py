@@ -38,6 +38,7 @@ class Stack:
         spacing: Of the axes ``([Z,] Y, X)``; default: all the same.
         number_on: Cells are numbered on from image to image, as in the slices of a
             volume; else they begin at 1 in each, as in the frames of a movie.
+        movie: Cells have one size in all images, that of the first ones.
     """
 
     count: int
@@ -47,6 +48,7 @@ class Stack:
     source: str = "image"
     spacing: tuple[float, ...] | None = None
     number_on: bool = False
+    movie: bool = False
 
     @classmethod
     def of(cls, image: Image, dims: int) -> Stack:

@@ -14,17 +14,17 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-
 from medseg.errors import MedsegError
 from medseg.geometry import Geometry
-from medseg.image import Image
 from medseg.napari_plugin.worker.protocol import Message, Options, receive, send
 from medseg.napari_plugin.worker.shared import Block, Field
+from medseg.napari_plugin.worker.task import Report, Task
+from medseg.napari_plugin.worker.tiles import in_tiles_of
 from medseg.schema import to_plain
 
 if TYPE_CHECKING:
@@ -55,18 +55,18 @@ class Worker:
         """Answer until napari ends, which ends this process too."""
         threading.Thread(target=self._listen, daemon=True).start()
         self._say(event="devices", **_devices())
+        actions: dict[str, Callable[..., None]] = {
+            "open": self._open,
+            "start": self._start,
+            "item": self._item,
+            "finish": self._finish,
+            "cancel": self._cancel,
+        }
         while True:
             message = self._inbox.get()
-            action = {
-                "open": self._open,
-                "start": self._start,
-                "item": self._item,
-                "finish": self._finish,
-                "cancel": self._cancel,
-            }[message.pop("do")]
-            job = message.pop("job")
+            do, job = message.pop("do"), message.pop("job")
             try:
-                action(job, **message)
+                actions[do](job, **message)
             except Cancelled:
                 continue  # the message that caused it is next in the queue
             except MedsegError as error:
@@ -84,6 +84,8 @@ class Worker:
         send(self._replies, message)
 
     def _open(self, job: int, model: str, options: dict[str, Any]) -> None:
+        from medseg.batch.track_size import SIZE_FRAMES
+
         predictor = self._predictor(model, Options(**options))
         spec = predictor.spec
         self._say(
@@ -95,6 +97,7 @@ class Worker:
             dtype=_mask_type(spec.labels),
             engine=predictor.engine,
             device=predictor.device,
+            look=SIZE_FRAMES if predictor.looks_for_size else 0,
             settings=dict(predictor.describe()),
         )
 
@@ -104,12 +107,13 @@ class Worker:
 
         changed = _changed(model_folder(model))
         mirrors, diameter = options.test_time_augmentation, options.diameter
-        key = (model, changed, options.engine, options.device, mirrors, diameter)
+        tiles = options.tile_size
+        key = (model, changed, options.engine, options.device, mirrors, diameter, tiles)
         if key not in self._predictors:
             while len(self._predictors) >= _KEPT_MODELS:
                 self._predictors.popitem(last=False)
             self._predictors[key] = Predictor(
-                load_model(model),
+                in_tiles_of(load_model(model), tiles),
                 engine=options.engine,
                 device=options.device,
                 test_time_augmentation=mirrors,
@@ -132,17 +136,25 @@ class Worker:
         geometry = Geometry.upright(tuple(message["spacing"]), "px")
         number_on = message["number_on"] and predictor.labels.kind == "instances"
         self._task = Task(
-            predictor, options, blocks, digest, geometry, number_on, message["source"]
+            predictor,
+            options,
+            blocks,
+            digest,
+            geometry,
+            number_on,
+            message["look"],
+            message["source"],
         )
         self._say(event="started", job=job)
 
     def _item(self, job: int, index: int, slot: int) -> None:
         if self._task is None or job <= self._cancelled:
             return
-        self._task.run(slot, self._reporter(job, index))
-        self._say(event="item", job=job, index=index, slot=slot)
+        for ready, place in self._task.take(index, slot, self._reporter(job, 0)):
+            self._task.run(place, self._reporter(job, ready))
+            self._say(event="item", job=job, index=ready, slot=place)
 
-    def _reporter(self, job: int, index: int) -> Any:
+    def _reporter(self, job: int, index: int) -> Report:
         last = 0.0
 
         def report(done: int, total: int) -> None:
@@ -171,72 +183,6 @@ class Worker:
         if self._task is not None:
             self._task.close()
             self._task = None
-
-
-class Task:
-    """The job at hand: a predictor and the memory for images and results."""
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        options: Options,
-        blocks: list[Block],
-        digest: Any,
-        geometry: Geometry,
-        number_on: bool,
-        source: str,
-    ) -> None:
-        self._predictor, self._options = predictor, options
-        self._blocks, self._digest, self._source = blocks, digest, source
-        self._geometry, self._number_on = geometry, number_on
-        self._provenance: dict[str, Any] = {}
-        self._sizes: list[tuple[float, str]] = []
-        self._count = self._cells = 0
-
-    def run(self, slot: int, report: Any) -> None:
-        """Segment the image in a block and put the results beside it."""
-        report(0, 1)
-        arrays = self._blocks[slot].arrays
-        pixels = arrays["pixels"]
-        image = Image(pixels, self._geometry, {"source": self._source})
-        found = self._predictor.predict(
-            image,
-            probabilities=self._options.probabilities,
-            uncertainty=self._options.uncertainty,
-            progress=report,
-        )
-        arrays["mask"][...] = found.mask
-        if self._number_on:  # as the predictor does in a volume
-            mask = arrays["mask"]
-            mask[mask > 0] += self._cells
-            self._cells = max(self._cells, int(mask.max(initial=0)))
-        for name in ("probabilities", "uncertainty"):
-            if name in arrays:
-                arrays[name][...] = getattr(found, name)
-        self._digest.update(np.ascontiguousarray(pixels).data)
-        self._provenance = dict(found.provenance)
-        if self._predictor.looks_for_size:
-            facts = found.provenance["parameters"]
-            self._sizes.append((facts["diameter"], facts["diameter_from"]))
-        self._count += 1
-
-    def provenance(self) -> dict[str, Any]:
-        """Return what the predictor says, with the hash of all that went in."""
-        if self._count == 1:
-            return self._provenance
-        facts = {**self._provenance, "input_sha256": self._digest.hexdigest()}
-        if self._sizes:  # a list of the slices, as the predictor has for a volume
-            diameters, origins = (
-                list(values) for values in zip(*self._sizes, strict=True)
-            )
-            sizes = {"diameter": diameters, "diameter_from": origins}
-            facts["parameters"] = {**facts["parameters"], **sizes}
-        return facts
-
-    def close(self) -> None:
-        """Give the shared memory back."""
-        for block in self._blocks:
-            block.close()
 
 
 def _changed(folder: Path) -> tuple[tuple[str, int, int], ...]:

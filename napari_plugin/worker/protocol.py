@@ -19,7 +19,11 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Options:
-    """How a model runs, and what is wanted beside the mask."""
+    """How a model runs, and what is wanted beside the mask.
+
+    ``tile_size`` bounds the windows of a model that slides them over the image, see
+    :func:`medseg.napari_plugin.worker.tiles.in_tiles_of`.
+    """
 
     engine: EngineName = "auto"
     device: DeviceName = "auto"
@@ -27,6 +31,7 @@ class Options:
     probabilities: bool = False
     uncertainty: bool = False
     diameter: float | Literal["auto", "native"] = "auto"
+    tile_size: int = 0
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ class Run:
         )
         self._layout = self._fields(facts, labels)
         self._blocks: list[Block] = []
+        # A movie's first frames are looked at together for the size of their cells.
+        together = facts["look"] if self._stack.movie and self._stack.count > 1 else 0
+        self._slots = min(max(_SLOTS, together), self._stack.count)
+        self._look = min(together, self._slots)
         self._next = self._finished = 0
         where = (facts["engine"], facts["device"])
         job.tell(Opened(labels, *where, self._stack.count, facts["settings"]))
@@ -62,7 +66,7 @@ class Run:
         Raises:
             DiskError: If there is not enough.
         """
-        for _ in range(min(_SLOTS, self._stack.count)):
+        for _ in range(self._slots):
             self._blocks.append(Block.create(self._layout))
         self._child.say(
             do="start",
@@ -72,6 +76,7 @@ class Run:
             source=self._stack.source,
             spacing=self._stack.spacing or (1.0,) * (len(self._stack.shape) - 1),
             number_on=self._stack.number_on,
+            look=self._look,
             preamble=self._stack.preamble(),
             layout=[(f.name, f.shape, f.dtype) for f in self._layout],
             blocks=[block.name for block in self._blocks],

@@ -9,14 +9,14 @@ the outline there, and moves it by less the further away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
-from medseg.refine.methods.base import Field, Mask, View
+from medseg.refine.methods.base import Field, Mask, View, coarse, fine
 
 LIMIT = 3.0
 """Both terms are cut off here: beyond, a correction has no say."""
@@ -45,6 +45,36 @@ class Weights:
     length: float = 1.5
     model: float = 0.5
     edge: float = 0.0
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A method that corrects the opinion of model and mask around the prompt.
+
+    Args:
+        weights: Of the terms.
+        nodes: Grid points of the window; a larger window is seen coarser.
+    """
+
+    weights: Weights = field(default_factory=Weights)
+    nodes: int = 20_000
+    needs_probability: bool = False
+    exact: bool = False
+
+    @property
+    def reach(self) -> float:
+        """Half-width of the first window, in means of scale and radius."""
+        return 2 * self.weights.length
+
+    def potential(self, view: View) -> Field:
+        """Return what the method makes of the corrected opinion."""
+        small = coarse(view, self.nodes)
+        found = self.decide(small, corrected(small, self.weights))
+        return fine(found.astype(np.float32), view.mask.shape)
+
+    def decide(self, view: View, opinion: Field) -> NDArray[np.floating]:
+        """Return a field that is positive where pixels go with the prompt."""
+        return opinion
 
 
 def corrected(view: View, weights: Weights) -> Field:

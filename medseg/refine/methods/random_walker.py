@@ -8,53 +8,40 @@ with ``w_ij = exp(-beta (difference of intensities)^2)`` and x = 1 at the seeds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import cg
 
-from medseg.refine.methods.base import Field, View, coarse, fine
+from medseg.refine.methods.base import Field, View
 from medseg.refine.methods.links import links
-from medseg.refine.methods.potential import Weights, corrected
+from medseg.refine.methods.potential import Corrected
 
 SEED = 100.0
 """Weight of a prompt's pixel against that of a link of 1."""
 
 
 @dataclass(frozen=True)
-class RandomWalker:
+class RandomWalker(Corrected):
     """Diffuse the corrected opinion along the image.
 
     Args:
         beta: How strongly edges of the image part pixels.
         prior: Weight of the prior against the links.
         slope: Steepness with which the opinion becomes a probability.
-        weights: Of the opinion.
-        nodes: Grid points of the window; a larger window is seen coarser.
     """
 
+    nodes: int = 14_000
     beta: float = 1.0
     prior: float = 0.05
     slope: float = 3.0
-    weights: Weights = field(default_factory=Weights)
-    nodes: int = 14_000
-    needs_probability: bool = False
-    exact: bool = False
 
-    @property
-    def reach(self) -> float:
-        """Half-width of the first window, in means of scale and radius."""
-        return 2 * self.weights.length
-
-    def potential(self, view: View) -> Field:
+    def decide(self, view: View, opinion: Field) -> NDArray[np.float64]:
         """Return the walker's probability less one half."""
-        small = coarse(view, self.nodes)
-        opinion = corrected(small, self.weights)
         start = 1 / (1 + np.exp(-self.slope * opinion.astype(np.float64)))
-        found = self._solve(small, start) - 0.5
-        return fine(found.astype(np.float32), view.mask.shape)
+        return self._solve(view, start) - 0.5
 
     def _solve(self, view: View, start: NDArray[np.float64]) -> NDArray[np.float64]:
         one, other, weight = links(view.image, view.spacing, self.beta)

@@ -1,0 +1,64 @@
+"""A volume through a 2-D model, slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from medseg.geometry import Geometry
+from medseg.image import Image
+from medseg.predict.decode import new_mask
+from medseg.predict.diameter import CellSize
+from medseg.predict.inputs import Array
+from medseg.predict.masks import fine_rows
+from medseg.predict.runner import Inferred, Progress, Runner
+
+
+def run_slices(
+    runner: Runner,
+    image: Image,
+    infer: Callable[[Image], Inferred],
+    progress: Progress | None,
+) -> Inferred:
+    """Go through a volume along its first axis.
+
+    Cells are numbered on from slice to slice; nothing links them.
+
+    Args:
+        runner: Of the 2-D model.
+        image: ``(C, Z, Y, X)``.
+        infer: Finds what is in one slice.
+        progress: Called after each slice.
+    """
+    labels, size = runner.spec.labels, image.spatial_shape
+    mask, stack, cells = new_mask(labels, size), list[Array](), 0
+    keep, sizes = runner.keeps(size), tuple[CellSize, ...]()
+    for z in range(size[0]):
+        plane = Image(image.pixels[:, z], _plane(image.geometry), image.meta)
+        found = infer(plane)
+        drawn, sizes = runner.mask(found, plane), sizes + found.sizes
+        if found.values is not None and keep:
+            stack.append(_on_grid(found, size[1:]))
+        if labels.kind == "instances":
+            drawn = np.where(drawn > 0, drawn + cells, 0)
+            cells = max(cells, int(drawn.max(initial=0)))
+        rows = mask[:, z] if labels.kind == "overlapping" else mask[z]
+        rows[...] = drawn
+        if progress is not None:
+            progress(z + 1, size[0])
+    values = np.stack(stack, axis=1) if stack else None
+    return Inferred(values, mask, sizes=sizes)
+
+
+def _plane(geometry: Geometry) -> Geometry:
+    """Return the geometry of one slice of a volume, as far as a model asks."""
+    return Geometry.upright(geometry.spacing[1:], geometry.unit)
+
+
+def _on_grid(found: Inferred, size: Sequence[int]) -> Array:
+    """Return the maps of a slice; if it was scaled, on the grid of all slices."""
+    assert found.values is not None  # asked before
+    if found.scale == 1:
+        return found.values
+    return fine_rows(found.values, size, slice(0, size[0]))

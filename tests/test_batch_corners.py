@@ -1,0 +1,347 @@
+"""What seldom happens to a run: lost tasks, vanished files, locks, odd systems."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import runpy
+import stat
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import (
+    NUMBERED,
+    NumberPredictor,
+    tree,
+    write_folder,
+    write_number,
+)
+from model_builders import exclusive, tiny_spec, window_spec
+
+from medseg.batch import BatchOptions, dask, isolate, load, lock, make_plan, run_batch
+from medseg.batch.gallery import write_gallery
+from medseg.batch.items import Item, map_name
+from medseg.batch.job import Job
+from medseg.batch.journal import hash_source
+from medseg.batch.notes import notes_of, warnings_kept
+from medseg.batch.plan import _folds_case
+from medseg.batch.session import Run
+from medseg.batch.work import failure
+from medseg.errors import (
+    ConfigError,
+    DiskError,
+    FileError,
+    ImageWarning,
+    LockedError,
+    PlanError,
+)
+from medseg.io import atomic
+from medseg.model import save_model
+from medseg.networks import build
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> tuple[Run, Item]:
+    """Return a run over one film, not begun."""
+    write_number(tmp_path / "in" / "a.png", 7)
+    plan = make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
+    plan.out.mkdir()
+    job = Job.of(plan.out, NumberPredictor(), BatchOptions())
+    return Run(plan, job, lambda _: None), plan.items[0]
+
+
+def errors(folder: Path, predictor: Any) -> str:
+    """Return the table of failures of a run with one worker."""
+    run_batch([folder], folder.parent / "out", predictor, BatchOptions(workers=0))
+    return (folder.parent / "out" / "failures.csv").read_text("utf-8")
+
+
+# Dask, without a cluster
+
+
+class Future:
+    """A finished task."""
+
+    def __init__(self, result: Any = None, error: Exception | None = None) -> None:
+        self.result = lambda: result
+        self.exception = lambda: error
+
+
+@pytest.mark.parametrize(
+    ("future", "problem"),
+    [
+        (Future(error=ValueError("gone\n away")), "was lost: ValueError gone away"),
+        (Future({}), "its task gave no journal entry"),
+    ],
+)
+def test_a_lost_task_costs_its_file(
+    one: tuple[Run, Item], future: Future, problem: str
+) -> None:
+    run, item = one
+    entry = dask._entry(future, item, run)
+    assert entry.status == "failed"
+    assert problem in entry.error
+
+
+def test_a_task_hands_its_entry_back(one: tuple[Run, Item]) -> None:
+    run, item = one
+    entry = failure(run.load(item), FileError("a", "is bad"), run.job)
+    assert dask._entry(Future(entry.to_json()), item, run) == entry
+
+
+def test_a_full_disk_in_a_worker_ends_the_run(one: tuple[Run, Item]) -> None:
+    run, item = one
+    with pytest.raises(DiskError, match="is full"):
+        dask._entry(Future(error=DiskError("out", "is full")), item, run)
+    assert run.close(False, None).failed == 1
+
+
+# The report
+
+
+def test_a_film_that_cannot_be_read_again_has_no_picture(tmp_path: Path) -> None:
+    films = write_folder(tmp_path / "in", 2)
+    options = BatchOptions(report=True)
+    run_batch([tmp_path / "in"], tmp_path / "out", NumberPredictor(), options)
+    report = tmp_path / "out" / "report.html"
+    assert report.read_text("utf-8").count("<img") == 2
+    before = films[0].stat()
+    films[0].write_bytes(b"x" * before.st_size)
+    os.utime(films[0], ns=(before.st_atime_ns, before.st_mtime_ns))
+    again = run_batch([tmp_path / "in"], tmp_path / "out", NumberPredictor(), options)
+    assert again.skipped == 2
+    assert report.read_text("utf-8").count("<img") == 1
+
+
+def test_a_case_without_an_entry_is_left_out(one: tuple[Run, Item]) -> None:
+    run, _ = one
+    text = write_gallery(run.plan, {}, run.job, {}).read_text("utf-8")
+    assert "a.png" not in text
+
+
+# Child processes
+
+
+def test_a_child_answers_each_path_with_a_line_and_the_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any
+) -> None:
+    resource = pytest.importorskip("resource")
+    film = write_number(tmp_path / "a.png", 7)
+    junk = tmp_path / "b.png"
+    junk.write_bytes(b"junk")
+    asked = "".join(f"{json.dumps(str(path))}\n" for path in (junk, film)).encode()
+    limits: list[Any] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda *args: limits.append(args))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked)))
+    kept = os.dup(1)
+    try:
+        runpy.run_path(isolate.__file__, run_name="__main__")
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    assert limits == [(resource.RLIMIT_AS, (16 << 30, 16 << 30))]
+    answer = io.BytesIO(capfdbinary.readouterr().out)
+    assert answer.readline() == b"ready\n"
+    assert json.loads(answer.readline())["error"][0] == str(junk)
+    image = isolate._image(json.loads(answer.readline()), answer)
+    assert image.pixels.shape == (1, 8, 8)
+    assert image.pixels.max() == 7
+    assert not answer.read()
+
+
+def test_a_child_that_ends_within_the_pixels_has_crashed(tmp_path: Path) -> None:
+    header = {"warnings": [], "shape": [1, 2, 2], "dtype": "|u1"}
+    script = f"print('ready', flush=True); input(); print('''{json.dumps(header)}''')"
+    reader = isolate.IsolatedReader(60, (sys.executable, "-c", script))
+    try:
+        with pytest.raises(FileError, match="the reader crashed on it twice"):
+            reader(tmp_path / "a.png")
+    finally:
+        reader.close()
+
+
+# The lock
+
+
+@pytest.mark.parametrize("left", ["nothing", "another"])
+def test_a_lock_file_that_goes_while_it_is_taken_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    path, real, calls = tmp_path / lock.LOCK_NAME, lock._lock, []
+
+    def late(descriptor: int) -> bool:
+        calls.append(descriptor)
+        if len(calls) == 1:  # the holder ends now, and removes it
+            path.unlink()
+            if left == "another":
+                path.touch()
+        return real(descriptor)
+
+    monkeypatch.setattr(lock, "_lock", late)
+    with lock.hold(tmp_path):
+        assert path.read_text().startswith(f"{os.getpid()} ")
+    assert len(calls) == 2
+    assert not path.exists()
+
+
+def test_a_lock_without_a_name_is_held_by_someone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_lock", lambda descriptor: False)
+    with (
+        pytest.raises(LockedError, match="process unknown"),
+        lock.hold(tmp_path),
+    ):
+        pass
+
+
+def test_a_lock_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: set[int] = set()
+
+    def locking(descriptor: int, mode: int, count: int) -> None:
+        assert os.lseek(descriptor, 0, os.SEEK_CUR) == 1 << 20
+        if os.fstat(descriptor).st_ino in held:
+            raise PermissionError
+        held.add(os.fstat(descriptor).st_ino)
+
+    fake = SimpleNamespace(locking=locking, LK_NBLCK=2)
+    monkeypatch.setitem(sys.modules, "msvcrt", fake)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert runpy.run_path(lock.__file__)["fcntl"] is None
+    monkeypatch.setattr(lock, "fcntl", None)
+    with (
+        lock.hold(tmp_path),
+        pytest.raises(LockedError, match=f"process {os.getpid()} on"),
+        lock.hold(tmp_path),
+    ):
+        pass
+
+
+def test_a_folder_is_not_flushed_where_it_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "os", SimpleNamespace(name="nt"))
+    atomic.sync_folder(tmp_path / "no such folder")
+
+
+# A case
+
+
+def test_warnings_of_another_kind_are_shown_as_ever(tmp_path: Path) -> None:
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with warnings_kept(), notes_of(notes, tmp_path):
+            warnings.warn("is dark", ImageWarning, stacklevel=1)
+            warnings.warn("other", UserWarning, stacklevel=1)
+    assert notes == ["is dark"]
+    assert [str(w.message) for w in shown] == ["other"]
+
+
+def test_a_film_that_does_not_suit_the_model_is_a_failure(tmp_path: Path) -> None:
+    class Picky(NumberPredictor):
+        def prepare(self, image: Any) -> Any:
+            raise ConfigError("channels", "are 1, not 3")
+
+    write_number(tmp_path / "in" / "a.png", 7)
+    assert "channels: are 1, not 3" in errors(tmp_path / "in", Picky())
+
+
+def test_a_mask_that_its_format_cannot_hold_is_a_failure(tmp_path: Path) -> None:
+    class Many(NumberPredictor):
+        def infer(self, prepared: Any) -> np.ndarray:
+            return prepared.pixels[0].astype(np.uint32) * 10_000
+
+        def finish(self, prepared: Any, inferred: Any, **maps: bool) -> Any:
+            seg = super().finish(prepared, inferred, **maps)
+            return replace(seg, mask=inferred)
+
+    write_number(tmp_path / "in" / "a.png", 7)
+    assert "label 70000 is too large for png" in errors(tmp_path / "in", Many())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFO here")
+def test_what_is_no_file_fails_without_being_opened(tmp_path: Path) -> None:
+    write_number(tmp_path / "in" / "a.png", 7)
+    os.mkfifo(tmp_path / "in" / "b.png")
+    text = errors(tmp_path / "in", NumberPredictor())
+    assert "a FIFO, not a regular file" in text
+
+
+# The plan
+
+
+def test_a_device_is_no_image() -> None:
+    from medseg.batch.scan import _has_dicom_mark, _kind
+
+    assert _kind(stat.S_IFCHR) == "a device, not a regular file"
+    assert not _has_dicom_mark("/gone in the meantime")
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [("a.nrrd", "a_x.nii.gz"), ("a.bmp", "")])
+def test_a_map_is_named_after_a_mask(kind: str, wanted: str) -> None:
+    if wanted:
+        assert map_name(kind, "x") == wanted
+        return
+    with pytest.raises(PlanError, match="has no mask suffix"):
+        map_name(kind, "x")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="folds case")
+def test_the_disk_tells_whether_it_folds_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out" / "7").mkdir(parents=True)
+    assert not _folds_case(tmp_path / "out" / "7" / "not there" / "8")
+    assert not _folds_case(Path("/0"))  # no letter on the way: by the system
+    monkeypatch.setattr("medseg.batch.plan._identity", lambda path: (1, 1))
+    assert _folds_case(tmp_path / "out")
+
+
+def test_the_hash_of_a_series_is_of_its_visible_files(tmp_path: Path) -> None:
+    folder = tmp_path / "series"
+    folder.mkdir()
+    (folder / "1.dcm").write_bytes(b"one")
+    item = Item(folder, "series", "series.nii.gz", (), 3, 0, series=True)
+    before = hash_source(item)
+    (folder / ".hidden").write_bytes(b"x")
+    (folder / "deeper").mkdir()
+    assert hash_source(item) == before
+    (folder / "2.dcm").write_bytes(b"two")
+    assert hash_source(item) != before
+
+
+# Models by name
+
+
+@pytest.mark.parametrize("kind", ["overlapping", "exclusive"])
+def test_a_model_in_a_folder_goes_through_a_run(tmp_path: Path, kind: str) -> None:
+    spec = tiny_spec() if kind == "overlapping" else window_spec(**exclusive())
+    network = build("unet", spec.network.arguments).eval()
+    model = str(tmp_path / "model")
+    save_model(model, spec, network)
+    assert load.load_labels([model]) == spec.labels
+    write_folder(tmp_path / "in", 2)
+    trees = []
+    for count in (1, 2):
+        predictor = load.load_predictor([model] * count, engine="torch")
+        assert predictor.streams == 1
+        out = tmp_path / f"out{count}"
+        assert run_batch([tmp_path / "in"], out, predictor).done == 2
+        trees.append({k: v for k, v in tree(out).items() if k.startswith("ward")})
+    assert trees[0] == trees[1]  # the mean of a model with itself
+
+
+def test_one_film_a_processor_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medseg.engines.choose", lambda *args: ("openvino", "cpu"))
+    monkeypatch.setattr(load.psutil, "cpu_count", lambda logical: None)
+    assert load._streams("auto", "auto", None) == 1
+    assert load._streams("auto", "auto", 3) == 3
+    assert load._streams("auto", "auto", 99) == load.MOST_STREAMS

@@ -1,0 +1,76 @@
+"""Values that cannot be are refused, and the error names the field."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medseg.errors import ConfigError
+from medseg.geometry import Geometry
+from medseg.image import Image
+from medseg.labels import Label, LabelSet
+from medseg.segmentation import Segmentation
+
+PLANE = Geometry.pixels(2)
+CELL = Label(1, "cell", "#ffffff")
+TWO = LabelSet((CELL, replace(CELL, value=2, name="nucleus")), "overlapping")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"spacing": (1.0,)}, "has 1 axes"),
+        ({"origin": (0.0,)}, "spacing has 2 entries, origin 1, direction 2 rows"),
+        ({"direction": ((1.0, 0.0), (0.0,))}, "direction 2 rows"),
+        ({"spacing": (1.0, 0.0)}, "is not positive"),
+        ({"spacing": (1.0, math.inf)}, "is not positive"),
+        ({"origin": (math.nan, 0.0)}, "origin or direction is not finite"),
+        ({"direction": ((math.inf, 0.0), (0.0, 1.0))}, "is not finite"),
+        ({"unit": "cm"}, "unit 'cm'. Use mm or px"),
+    ],
+)
+def test_geometry(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^geometry: .*{problem}"):
+        replace(PLANE, **changes)
+
+
+def test_image() -> None:
+    problem = r"^image: pixels \(4, 4\) need 1 spatial axes, the geometry has 2"
+    with pytest.raises(ConfigError, match=problem):
+        Image(np.zeros((4, 4)), PLANE)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "problem"),
+    [
+        ((CELL,), "fuzzy", r"labels\.kind: is 'fuzzy'"),
+        ((CELL, CELL), "exclusive", r"labels\.value: repeats in \[1, 1\]"),
+        ((CELL, replace(CELL, value=2)), "exclusive", r"labels\.name: repeats"),
+        ((replace(CELL, value=0),), "exclusive", "0 is the background"),
+    ],
+)
+def test_labels(labels: tuple[Label, ...], kind: Any, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        LabelSet(labels, kind)
+
+
+def test_no_such_label() -> None:
+    with pytest.raises(ConfigError, match="no structure 'lung'. Choose from cell, nuc"):
+        TWO.index("lung")
+
+
+@pytest.mark.parametrize(
+    ("mask", "problem"),
+    [
+        (np.zeros((4, 4), int), "needs 1 spatial axes, the geometry has 2"),
+        (np.zeros((3, 4, 4), int), "3 mask channels for 2 labels"),
+        (np.zeros((2, 4, 4)), "the mask is float64. Labels are integers"),
+    ],
+)
+def test_segmentation(mask: np.ndarray, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        Segmentation(mask, TWO, PLANE)
