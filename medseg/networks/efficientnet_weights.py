@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medseg.errors import ConfigError, FileError
 from medseg.networks.efficientnet import EfficientNetLite, InvertedResidual
-from medseg.networks.vgg16_weights import read_weights
+from medseg.networks.user_weights import read_weights
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 # Convolution and normalisation of a block, last first: the first may be missing.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError, FileError
+from medseg.networks.user_weights import read_weights
 from medseg.networks.vgg16 import VGG_CONVS, VGGEncoder
 
 
@@ -54,25 +53,6 @@ def load_vgg16(network: nn.Module, path: str | Path) -> tuple[str, ...]:
     _check_shapes(state, found)
     network.load_state_dict({**state, **found})
     return tuple(found)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    if path.suffix in (".pth", ".pt", ".bin"):
-        raise FileError(
-            path,
-            "is a pickled file, which can run code",
-            "Save its tensors with safetensors.torch.save_file",
-        )
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise FileError(path, "does not exist", "Check the name") from error
-    except (OSError, SafetensorError) as error:
-        raise FileError(
-            path,
-            f"is no safetensors file ({error})",
-            "Save its tensors with safetensors.torch.save_file",
-        ) from error
 
 
 def _match_features(
