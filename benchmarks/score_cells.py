@@ -16,37 +16,16 @@ import argparse
 import json
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medseg.batch.load import load_predictor
 from medseg.batch.track import track_movie
 from medseg.datasets.ctc import cases, split_by_time
-from medseg.io.ctc import open_masks, read_track_table, write_track_table
-from medseg.io.movie import open_movie
-from medseg.lineage import TrackRow
+from medseg.io.movie import Movie, open_movie
 from medseg.metrics.ctc_sequence import evaluate_ctc
 
 SCORES = ("SEG", "DET", "TRA", "OP_CSB", "OP_CTB")
-
-
-def clipped(rows: tuple[TrackRow, ...], first: int) -> list[TrackRow]:
-    """Return the tracks from frame ``first`` on, numbered from 0.
-
-    A parent that ended before is forgotten: its division is not in these frames.
-    """
-    kept = {r.label for r in rows if r.end >= first}
-    return [
-        replace(
-            row,
-            begin=max(row.begin - first, 0),
-            end=row.end - first,
-            parent=row.parent if row.parent in kept and row.begin > first else 0,
-        )
-        for row in rows
-        if row.label in kept
-    ]
 
 
 def first_held(folder: Path, sequence: str) -> int:
@@ -56,42 +35,30 @@ def first_held(folder: Path, sequence: str) -> int:
     return min(frame for frame in held if frame is not None)
 
 
-def cut(folder: Path, sequence: str, first: int, out: Path) -> None:
-    """Copy the frames from ``first`` on, and their reference, numbered from 0."""
-    movie, truth = open_movie(folder / sequence), folder / f"{sequence}_GT"
+def cut(movie: Movie, first: int, out: Path) -> None:
+    """Copy the frames from ``first`` on."""
+    out.mkdir(parents=True)
     for number, file in zip(movie.frames, movie.files, strict=True):
         if number >= first:
-            copy(file, out / sequence / f"t{number - first:03d}.tif")
-    for kind, part, name in (("track", "TRA", "man_track"), ("seg", "SEG", "man_seg")):
-        masks = open_masks(truth / part, kind)
-        for number, file in zip(masks.frames, masks.files, strict=True):
-            if number >= first:
-                target = out / f"{sequence}_GT" / part
-                copy(file, target / f"{name}{number - first:03d}.tif")
-    rows = clipped(read_track_table(truth / "TRA" / "man_track.txt"), first)
-    write_track_table(rows, out / f"{sequence}_GT" / "TRA" / "man_track.txt")
-
-
-def copy(file: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, target)
+            shutil.copyfile(file, out / file.name)
 
 
 def score(
     model: str, folder: Path, sequence: str, whole: bool, engine: str
 ) -> dict[str, Any]:
-    frames = len(open_movie(folder / sequence))
-    first = 0 if whole else first_held(folder, sequence)
+    movie = open_movie(folder / sequence)
+    last = movie.frames[-1]
+    first = movie.frames[0] if whole else first_held(folder, sequence)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        cut(folder, sequence, first, work)
+        cut(movie, first, work / sequence)
         predictor = load_predictor((model,), engine=engine)
         result = work / f"{sequence}_RES"
         summary = track_movie(work / sequence, result, predictor)
-        found = evaluate_ctc(result, work / f"{sequence}_GT")
+        found = evaluate_ctc(result, folder / f"{sequence}_GT", (first, last))
     return {
         "set": f"{folder.name} {sequence}",
-        "frames": f"{first} to {frames - 1}",
+        "frames": f"{first} to {last}",
         **{key: round(found.mean()[key], 4) for key in SCORES},
         "failed": found.n_failed + len(summary.errors),
     }

@@ -79,7 +79,8 @@ def chest_film(
         size: Side in pixels.
         bits: 8 gives uint8, 12 and 16 uint16.
         devices: Now and then add tubes, wires or a pacemaker.
-        marks: Now and then add black borders, side markers and burnt-in text.
+        marks: Now and then add black borders, burnt-in text and side markers: R on
+            the film's left, which is the patient's right, and L on its right.
         inverted: Draw a negative: dense is dark.
 
     Raises:

@@ -208,10 +208,12 @@ def _marks(rng: np.random.Generator) -> dict[str, Any]:
     border = np.where(rng.random(4) < 0.16, rng.uniform(0.005, 0.07, 4), 0.0)
     texts = []
     for _ in range(int(rng.choice(4, p=[0.3, 0.4, 0.2, 0.1]))):
+        text = str(rng.choice(_TEXTS))
+        y, x = rng.choice(_PLACES)
         texts.append(
             {
-                "text": str(rng.choice(_TEXTS)),
-                "at": [float(v) for v in rng.choice(_PLACES)],
+                "text": text,
+                "at": [float(y), _on_its_side(text, float(x))],
                 "shift": rng.uniform(-0.03, 0.03, 2).tolist(),
                 "scale": int(rng.integers(1, 4)),
                 "grey": float(rng.choice([1.0, 1.0, 0.9, 0.0])),
@@ -219,6 +221,12 @@ def _marks(rng: np.random.Generator) -> dict[str, Any]:
             }
         )
     return {"border": border.tolist(), "texts": texts}
+
+
+def _on_its_side(text: str, x: float) -> float:
+    """Return where a text goes: the patient's right, R, is on the film's left."""
+    side = {"R": -1, "L": 1}.get(text[:1])
+    return x if side is None else 0.5 + side * max(abs(x - 0.5), 0.25)
 
 
 _TEXTS = ("R", "R", "R", "L", "L", "PA", "R PA", "L PA", "3047", "AP", "PORTABLE", "")

@@ -24,6 +24,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 frame``, ``2 frames``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class MedsegError(Exception):
     """An error with a subject (a path or a field), a cause and a remedy."""
 
@@ -41,7 +46,10 @@ class MedsegError(Exception):
     @property
     def text(self) -> str:
         """What is wrong and what to do, for a table that names the subject."""
-        return f"{self.problem}. {self.remedy}." if self.remedy else f"{self.problem}."
+        if not self.remedy:
+            return f"{self.problem}."
+        end = "" if self.remedy.endswith("?") else "."
+        return f"{self.problem}. {self.remedy}{end}"
 
     def __reduce__(self) -> tuple[type[MedsegError], tuple[str, str, str]]:
         return type(self), (self.subject, self.problem, self.remedy)

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from medseg.model_io import (
-    Model,
-    load_model,
-    load_spec,
-    model_folder,
-    save_model,
-    shipped_models,
-)
+from medseg.model_files import model_folder, shipped_models
+from medseg.model_io import Model, load_model, load_spec, save_model
 from medseg.model_spec import ModelSpec
 from medseg.model_tools import (
     convert,

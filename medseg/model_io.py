@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -19,8 +18,14 @@ from torch import Tensor, nn
 
 from medseg.errors import MedsegError, ModelError
 from medseg.io import atomic
-from medseg.model_spec import (
+from medseg.model_files import (
     MAX_SPEC_BYTES,
+    SPEC_NAME,
+    model_folder,
+    read_bare_file,
+    refuse_code,
+)
+from medseg.model_spec import (
     ModelSpec,
     SelfTest,
     WeightsFile,
@@ -33,11 +38,8 @@ from medseg.weights import (
     Shapes,
     largest_file,
     load_weights,
-    read_bare_file,
-    refuse_code,
 )
 
-SPEC_NAME = "model.json"
 WEIGHTS_NAME = "weights.safetensors"
 # At most this many pixels of the self-test's map are kept.
 _MAP_PIXELS = 4096
@@ -57,36 +59,6 @@ class Model:
     def sha256(self) -> str:
         """Hash of the weights file."""
         return self.spec.weights.sha256 if self.spec.weights else ""
-
-
-def shipped_models() -> dict[str, Path]:
-    """Return name and folder of the models that come with medseg."""
-    root = Path(str(resources.files("medseg"))) / "models"
-    return {
-        path.parent.name: path.parent for path in sorted(root.glob(f"*/{SPEC_NAME}"))
-    }
-
-
-def model_folder(name_or_dir: str | Path) -> Path:
-    """Return the folder of a shipped model, or ``name_or_dir`` if it is a folder.
-
-    Raises:
-        ModelError: If it is neither; lists the shipped models.
-    """
-    shipped = shipped_models()
-    if str(name_or_dir) in shipped:
-        return shipped[str(name_or_dir)]
-    path = Path(name_or_dir)
-    if path.is_dir():
-        return path
-    if path.is_file():
-        with path.open("rb") as stream:
-            refuse_code(stream.read(512), path)
-        raise ModelError(path, "is a file, a model is a folder", "Give its folder")
-    names = ", ".join(shipped) or "none"
-    raise ModelError(
-        name_or_dir, "no such model", f"Shipped: {names}; or give a folder"
-    )
 
 
 def load_spec(folder: Path) -> ModelSpec:

@@ -12,6 +12,7 @@ from typing import Any
 
 from medseg.errors import MedsegError, ModelError
 from medseg.labels import LabelSet
+from medseg.model_files import MAX_SPEC_BYTES, MAX_SPEC_DEPTH
 from medseg.model_parts import (
     NAME,
     Cleaning,
@@ -28,8 +29,6 @@ from medseg.schema import parse, strict_json, suggest, to_plain
 from medseg.transforms import Channels, Preprocessing, Step, build_preprocessing
 
 FORMAT = 1
-MAX_SPEC_BYTES = 64 * 1024
-MAX_SPEC_DEPTH = 8
 MAX_LABELS = 1000
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 

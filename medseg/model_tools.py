@@ -15,19 +15,18 @@ from torch import Tensor
 
 from medseg.errors import ModelError, printable
 from medseg.io import atomic
-from medseg.model_io import (
+from medseg.model_files import (
+    MAX_SPEC_BYTES,
     SPEC_NAME,
-    WEIGHTS_NAME,
-    load_model,
-    load_spec,
     model_folder,
-    save_model,
+    read_bare_file,
     shipped_models,
 )
-from medseg.model_spec import MAX_SPEC_BYTES, ModelSpec
+from medseg.model_io import WEIGHTS_NAME, load_model, load_spec, save_model
+from medseg.model_spec import ModelSpec
 from medseg.networks import build
 from medseg.schema import to_plain
-from medseg.weights import MAX_WEIGHTS_BYTES, read_bare_file
+from medseg.weights import MAX_WEIGHTS_BYTES
 
 CARD_NAME = "README.md"
 # The only members of a packed model, with the most bytes each may unfold to.
@@ -166,7 +165,7 @@ def _read_members(archive: Path) -> dict[str, bytes]:
                     raise ModelError(archive, problem)
                 members[info.filename] = data
     except FileNotFoundError as error:
-        raise ModelError(archive, "is missing") from error
+        raise ModelError(archive, "no such file", "Check the path") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise ModelError(archive, f"is no packed model ({error})") from error
     return members
@@ -202,9 +201,13 @@ def convert(
         **options: As :func:`medseg.model_io.save_model`.
 
     Raises:
-        ModelError: If the checkpoint needs more than tensors, or does not fit.
+        ModelError: If a file is missing, or the checkpoint needs more than tensors or
+            does not fit.
     """
     checkpoint, spec_file = Path(checkpoint), Path(spec_file)
+    if not spec_file.is_file():
+        remedy = "Write it like the model.json of a shipped model, without its weights"
+        raise ModelError(spec_file, "no such file", remedy)
     data = read_bare_file(spec_file.parent, spec_file.name, MAX_SPEC_BYTES)
     spec = ModelSpec.from_json(data, spec_file)
     tensors = _read_checkpoint(checkpoint)
@@ -226,7 +229,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise ModelError(path, "is missing") from error
+        raise ModelError(path, "no such file", "Check the path") from error
     # Whatever the reader says, there is no second, laxer attempt.
     except Exception as error:
         problem = f"is no checkpoint of tensors only ({type(error).__name__})"

@@ -115,7 +115,7 @@ def side_by_side(
     return _with_legend(joined, entries)
 
 
-def thumbnail(image: Image, seg: Segmentation | None = None, side: int = 160) -> bytes:
+def thumbnail(image: Image, seg: Segmentation | None = None, side: int = 512) -> bytes:
     """Return a JPEG of at most ``side`` pixels, with outlines and without legend.
 
     Raises:
@@ -125,7 +125,7 @@ def thumbnail(image: Image, seg: Segmentation | None = None, side: int = 160) ->
         _check(image, [], 1, side)
         where = () if len(image.spatial_shape) == 2 else (image.spatial_shape[0] // 2,)
         return encode(_background(image, where, side)[0], "jpeg")
-    return encode(overlay(image, seg, width=1, max_side=side, legend=False), "jpeg")
+    return encode(overlay(image, seg, max_side=side, legend=False), "jpeg")
 
 
 def encode(picture: Picture, kind: Literal["png", "jpeg"] = "png") -> bytes:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,70 +20,8 @@ MAX_TENSORS = 10_000
 # Nesting of a safetensors header: table, tensor, shape.
 _HEADER_DEPTH = 3
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
-_DISGUISES = (
-    (0, b"PK", "a zip archive (a torch checkpoint, or a packed model)"),
-    (0, b"\x93NUMPY", "a NumPy file"),
-    (0, b"\x1f\x8b", "a gzip file"),
-    (0, b"BZh", "a bzip2 file"),
-    (0, b"\xfd7zXZ", "an xz file"),
-    (0, b"\x89HDF", "an HDF5 file"),
-    (257, b"ustar", "a tar archive"),
-)
-_REMEDY = "Turn a checkpoint into a model with 'medseg models convert'"
 
 Shapes = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-
-
-def refuse_code(head: bytes, path: Path) -> None:
-    """Refuse a file that can carry code, by its first bytes, whatever its name.
-
-    Raises:
-        ModelError: For a pickle, a torch checkpoint, an array or an archive.
-    """
-    # The length of a safetensors header may begin like a pickle or a zip does, but
-    # is followed by zeros and a brace.
-    if len(head) > 8 and head[8:9] == b"{" and head[4:8] == bytes(4):
-        return
-    for offset, magic, what in _DISGUISES:
-        if head[offset : offset + len(magic)] == magic:
-            raise ModelError(path, f"is {what}, not opened", _REMEDY)
-    if head[:1] == b"\x80":
-        raise ModelError(path, "is a pickle, which can run code; not opened", _REMEDY)
-
-
-def read_bare_file(folder: Path, name: str, limit: int) -> bytes:
-    """Return the bytes of a regular file directly inside ``folder``.
-
-    Raises:
-        ModelError: If it is missing, no regular file, a link out of the folder,
-            larger than ``limit`` bytes, or of a kind that can carry code.
-    """
-    path = folder / name
-    try:
-        real = path.resolve(strict=True)
-        if real.parent != folder.resolve():
-            problem = "names a file outside its folder; not opened"
-            raise ModelError(path, problem, "Put the file itself there")
-        # The flags keep a pipe from blocking, and a link put there meanwhile out.
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)
-        flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        handle = os.open(real, flags)
-    except FileNotFoundError as error:
-        remedy = "A model folder holds model.json and weights.safetensors"
-        raise ModelError(path, "is missing", remedy) from error
-    except (OSError, RuntimeError) as error:
-        raise ModelError(path, f"cannot be opened ({error})") from error
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(handle)
-        raise ModelError(path, "is not a regular file", "Put the file itself there")
-    with open(handle, "rb") as stream:
-        refuse_code(stream.read(512), path)
-        if status.st_size > limit:
-            problem = f"has {status.st_size} bytes, at most {limit} are allowed"
-            raise ModelError(path, problem, "Get the model again from its source")
-        stream.seek(0)
-        return stream.read(limit + 1)
 
 
 def largest_file(shapes: Shapes) -> int:

@@ -94,8 +94,8 @@ def apply_mask(layer: Labels, mask: NDArray[Any], within: Index | None = None) -
 def apply_in_turns(layer: Labels, edits: Iterable[Edit]) -> Generator[None]:
     """Write ``edits`` into ``layer``, one at each step, as one undo step in all.
 
-    Between the steps the window lives; the layer is locked until the last one, or
-    until the iterator is closed.
+    Between the steps the window lives. What a person paints meanwhile is part of
+    the undo step. If the iterator is closed, the step ends with what was written.
 
     Raises:
         ConfigError: As `apply_edits`.
@@ -103,7 +103,8 @@ def apply_in_turns(layer: Labels, edits: Iterable[Edit]) -> Generator[None]:
     if not layer.editable:
         raise ConfigError(f"layer {layer.name}", "is not editable", "Unlock it")
     layer.visible = True
-    layer.editable = False
+    # The brush is put away; locking the layer would forget all undo steps.
+    layer.mode = "pan_zoom"
     try:
         with layer.block_history():
             for edit in edits:
@@ -113,9 +114,8 @@ def apply_in_turns(layer: Labels, edits: Iterable[Edit]) -> Generator[None]:
                 try:
                     yield
                 except GeneratorExit:
-                    return  # and the step ends with what was written
+                    return  # not raised further, so that the step is kept
     finally:
-        layer.editable = True
         layer.refresh()
 
 

@@ -93,7 +93,7 @@ def find_events(
             int(graph.frame[node]),
             int(graph.label[node]),
             int(ids[node]),
-            round(_BASE[kind] + excess, 3),
+            round(_BASE[kind] + float(excess), 3),
             text,
         )
         for kind, node, excess, text in found
@@ -210,9 +210,9 @@ def _short(
     found: Found = []
     for row in graph.rows():
         length = row.end - row.begin + 1
-        nodes = np.flatnonzero(ids == row.label) if length < SHORT else []
-        if not len(nodes) or row.begin == span[0] or row.end == span[1]:
+        if length >= SHORT or row.begin == span[0] or row.end == span[1]:
             continue
+        nodes = np.flatnonzero(ids == row.label)
         head = int(nodes[graph.frame[nodes].argmin()])
         tail = int(nodes[graph.frame[nodes].argmax()])
         if has_parent[head] and has_child[tail]:

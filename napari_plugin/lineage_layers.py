@@ -55,9 +55,12 @@ def show_tracks(
         return None
     keywords = tracks_keywords(layer, graph)
     if shown is not None and shown in viewer.layers:
-        shown.data = keywords["data"]  # takes the old features and graph away
+        same = np.array_equal(shown.data, keywords["data"])
+        if not same:
+            shown.data = keywords["data"]  # takes the old features and graph away
         shown.features = keywords["features"]
-        shown.graph = keywords["graph"]
+        if not (same and shown.graph == keywords["graph"]):  # slow in napari
+            shown.graph = keywords["graph"]
         return shown
     known = facts_of(layer)
     facts = {"geometry": frames_of(layer).geometry, "path": known.get("path")}

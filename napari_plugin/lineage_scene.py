@@ -107,7 +107,7 @@ class LineageScene:
             self.tracks = show_tracks(self.viewer, layer, graph, self.tracks)
             if active is not None and active in self.viewer.layers:
                 self.viewer.layers.selection.active = active
-            if self._numbers is not None and self.view in self.viewer.layers:
+            if self._numbers is not None and self.view is not None:
                 self._numbers.follow(graph)
                 self.view.refresh()
         self.changed.emit()
@@ -121,13 +121,13 @@ class LineageScene:
         if self.view is None or self.view not in self.viewer.layers:
             self._numbers = NumberedView(masks, graph)
             self.view = add_view(self.viewer, layer, self._numbers)
-            layer.visible = False
+        self.view.visible = True
+        layer.visible = False
 
-    def drop_view(self) -> None:
-        """Remove that layer."""
-        if self.view is not None and self.view in self.viewer.layers:
-            self.viewer.layers.remove(self.view)
-        self.view = self._numbers = None
+    def hide_view(self) -> None:
+        """Show the masks themselves; removing a layer would stall the window."""
+        if self.view is not None:
+            self.view.visible = False
 
     # Cells
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from medseg.errors import MedsegError, ModelError
 from medseg.labels import LabelSet
+from medseg.model_files import (
+    MAX_SPEC_BYTES,
+    MAX_SPEC_DEPTH,
+    SPEC_NAME,
+    shipped_models,
+)
 from medseg.schema import parse, strict_json
-
-SPEC_NAME = "model.json"
-# As medseg.model_spec has them; that module imports torch.
-_MAX_BYTES, _MAX_DEPTH = 64 * 1024, 8
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ def read_model(folder: Path, source: str | None = None) -> ModelInfo:
     path = folder / SPEC_NAME
     try:
         with path.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
+            data = stream.read(MAX_SPEC_BYTES + 1)
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
         raise ModelError(path, problem, "Choose a model's folder") from error
-    table = strict_json(data, path, limit=_MAX_BYTES, depth=_MAX_DEPTH)
+    table = strict_json(data, path, limit=MAX_SPEC_BYTES, depth=MAX_SPEC_DEPTH)
     try:
         labels = parse(LabelSet, table["labels"], "labels")
         dims = len(table["inference"]["size"])
@@ -96,19 +97,13 @@ def _text(table: dict[str, Any], key: str) -> str:
     return str(table.get(key, ""))
 
 
-def shipped_folders() -> dict[str, Path]:
-    """Return name and folder of the models that come with medseg."""
-    root = Path(str(resources.files("medseg"))) / "models"
-    return {p.parent.name: p.parent for p in sorted(root.glob(f"*/{SPEC_NAME}"))}
-
-
 def find_models(folder: Path | None = None) -> tuple[ModelInfo, ...]:
     """Return the shipped models, those of cells last, then those in the folders inside ``folder``.
 
     A folder that holds no readable spec is left out. ``folder`` may be a model
     itself.
     """
-    found = [read_model(path, name) for name, path in shipped_folders().items()]
+    found = [read_model(path, name) for name, path in shipped_models().items()]
     # Structures before cells, so that the first suits a film.
     found.sort(key=lambda model: model.labels.kind == "instances")
     if folder is None or not folder.is_dir():

@@ -195,8 +195,8 @@ PNG = (
     _file(
         "png",
         "rgba",
-        "accept",
-        "",
+        "warn",
+        "alpha",
         png(_RGBA, colour=6),
         ".png",
         np.moveaxis(_RGBA, -1, 0)[:3],

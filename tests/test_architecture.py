@@ -41,6 +41,7 @@ RANK = {
     "border_weights": 4,
     "transforms": 4,
     "model": 5,
+    "model_files": 5,
     "model_io": 5,
     "model_parts": 5,
     "model_spec": 5,
@@ -69,6 +70,7 @@ LIGHT = VALUES | {
     "measure",
     "track",
     "datasets",
+    "model_files",
 }
 HEAVY = {"torch", "monai", "torchvision", "openvino", "lightning_fabric"}
 QT = {"qtpy", "napari", "magicgui", "PySide6", "PyQt6"}

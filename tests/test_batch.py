@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import random
@@ -45,6 +46,7 @@ from medseg.batch import work as work_module
 from medseg.batch.isolate import IsolatedReader
 from medseg.batch.journal import Journal
 from medseg.batch.lock import hold
+from medseg.batch.masks import find_masks
 from medseg.errors import (
     ConfigError,
     DiskError,
@@ -118,7 +120,7 @@ def test_the_mask_is_named_after_the_image(
 
 @pytest.mark.parametrize(
     ("format", "wanted"),
-    [("nii.gz", "a.nii.gz"), ("tif", "a.tif"), ("png", "a.png"), ("dcm-seg", "a.dcm")],
+    [("nii.gz", "a.nii.gz"), ("tif", "a.tif"), ("png", "a.png")],
 )
 def test_a_format_names_the_mask(tmp_path: Path, format: str, wanted: str) -> None:
     write_number(tmp_path / "in" / "a.png", 1)
@@ -143,7 +145,26 @@ def test_a_png_cannot_hold_overlapping_labels(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="png holds one channel"):
         make_plan([tmp_path / "in"], tmp_path / "out", chest_labels(), format="png")
     with pytest.raises(PlanError, match="holds all labels"):
-        names(tmp_path / "in", format="dcm-seg", split_labels=True)
+        options = {"format": "dcm-seg", "split_labels": True}
+        make_plan([tmp_path / "in"], tmp_path / "out", chest_labels(), **options)
+
+
+def test_a_dicom_seg_needs_dicom_images_and_no_cells(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    dicom(tmp_path / "in" / "a.dcm")
+    dicom(tmp_path / "in" / "misnamed.png")
+    (tmp_path / "in" / "empty.dcm").write_bytes(b"")  # fails by itself
+    (tmp_path / "in" / "gone.png").symlink_to("nowhere")  # likewise
+    chest = chest_labels()
+    inputs = [tmp_path / "in"]
+    plan = make_plan(inputs, tmp_path / "out", chest, format="dcm-seg")
+    assert plan.items[0].target == "a.dcm"
+    write_number(tmp_path / "in" / "film.png", 3)
+    with pytest.raises(PlanError, match=r"film\.png: .* 1 of 5 inputs are none"):
+        make_plan(inputs, tmp_path / "out", chest, format="dcm-seg")
+    cells = LabelSet((Label(1, "cell", "#ffffff"),), "instances")
+    with pytest.raises(PlanError, match="cannot hold numbered cells"):
+        make_plan(inputs, tmp_path / "out", cells, format="dcm-seg")
 
 
 def test_junk_and_hidden_names_are_counted(tmp_path: Path) -> None:
@@ -255,7 +276,7 @@ def test_missing_and_empty_inputs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "in" / "notes.txt").write_text("")
     with pytest.raises(PlanError, match="no such file"):
         make_plan([tmp_path / "gone"], tmp_path / "out", NUMBERED)
-    with pytest.raises(PlanError, match="no image found, 1 other files"):
+    with pytest.raises(PlanError, match="no image found, 1 other file ignored"):
         make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
     with pytest.raises(PlanError, match="Choose from same"):
         make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED, format="bmp")
@@ -491,6 +512,64 @@ def test_changed_images_masks_engines_and_overwrite_are_done_again(
     assert (
         str(run_batch([tmp_path / "in"], out, other)) == "4 done, 0 failed, 0 skipped"
     )
+
+
+def test_masks_in_another_format_take_the_place_of_the_old_ones(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", 4)
+    out = tmp_path / "out"
+    run(tmp_path / "in", out, format="tif", probabilities=True)
+    (out / "film000.png").write_bytes(b"not ours")
+    mended = out / "ward1" / "film001.tif"
+    mended.write_bytes(b"drawn by hand")
+    seen: list[Progress] = []
+    options = BatchOptions(format="nii.gz")
+    run_batch([tmp_path / "in"], out, NumberPredictor(), options, seen.append)
+    left = {p.relative_to(out).as_posix() for p in out.rglob("film*")}
+    masks = {f"ward{i % 3}/film{i:03d}" for i in range(4)}
+    assert left == {
+        *(f"{mask}.nii.gz" for mask in masks),
+        *(f"{mask}_probabilities.tif" for mask in masks),  # still the only ones
+        "film000.png",
+        "ward1/film001.tif",
+    }
+    (note,) = (w for p in seen if p.entry for w in p.entry.warnings)
+    assert "ward1/film001.tif of an earlier run was changed since" in note
+    assert "ward1/film001.nii.gz" in note
+    mended.unlink()
+    run(tmp_path / "in", out, split_labels=True, format="png")
+    assert not list(out.rglob("*.nii.gz"))
+    run(tmp_path / "in", out, format="tif")
+    assert not (out / "ward0" / "film000").exists()
+    assert list(find_masks(out)) == ["film000", *sorted(masks)]
+
+
+def test_an_old_mask_that_cannot_be_removed_is_a_disk_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_number(tmp_path / "in" / "a.png", 7)
+    run(tmp_path / "in", tmp_path / "out", format="tif")
+    unlink = Path.unlink
+
+    def refuse(path: Path, **options: bool) -> None:
+        if path.name == "a.tif":
+            raise PermissionError(errno.EACCES, "no")
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(DiskError, match=r"a\.tif"):
+        run(tmp_path / "in", tmp_path / "out", format="png")
+
+
+def test_a_case_that_fails_in_another_format_keeps_its_mask(tmp_path: Path) -> None:
+    film = write_number(tmp_path / "in" / "a.png", 7)
+    good, out = film.read_bytes(), tmp_path / "out"
+    run(tmp_path / "in", out, format="tif")
+    film.write_bytes(b"")
+    assert run(tmp_path / "in", out, format="png").failed == 1
+    assert (out / "a.tif").exists()
+    film.write_bytes(good)
+    assert run(tmp_path / "in", out, format="png").done == 1
+    assert [p.name for p in out.glob("a.*")] == ["a.png"]
 
 
 def test_verify_finds_a_mask_with_other_bytes(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
+import re
 import runpy
 import stat
 import sys
 import warnings
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,15 +21,25 @@ import numpy as np
 import pytest
 from fakes import (
     NUMBERED,
+    ChestPredictor,
     NumberPredictor,
     tree,
     write_folder,
     write_number,
 )
 from model_builders import exclusive, tiny_spec, window_spec
+from PIL import Image as PillowImage
 
-from medseg.batch import BatchOptions, dask, isolate, load, lock, make_plan, run_batch
-from medseg.batch.gallery import write_gallery
+from medseg.batch import (
+    BatchOptions,
+    dask,
+    gallery,
+    isolate,
+    load,
+    lock,
+    make_plan,
+    run_batch,
+)
 from medseg.batch.items import Item, map_name
 from medseg.batch.job import Job
 from medseg.batch.journal import hash_source
@@ -34,6 +47,7 @@ from medseg.batch.notes import notes_of, warnings_kept
 from medseg.batch.plan import _folds_case
 from medseg.batch.session import Run
 from medseg.batch.work import failure
+from medseg.datasets.synthetic import write_films
 from medseg.errors import (
     ConfigError,
     DiskError,
@@ -43,6 +57,7 @@ from medseg.errors import (
     PlanError,
 )
 from medseg.io import atomic
+from medseg.measure import ChestMeasurement
 from medseg.model import save_model
 from medseg.networks import build
 
@@ -120,9 +135,40 @@ def test_a_film_that_cannot_be_read_again_has_no_picture(tmp_path: Path) -> None
     assert report.read_text("utf-8").count("<img") == 1
 
 
+def test_a_film_without_spacing_is_reported_in_pixels() -> None:
+    found = ChestMeasurement(0.5, None, None, 4, 8, 6, 5, 3, 0.8, (1, 1), "px", False)
+    row = found.to_row()
+    plain = gallery._shown(row)
+    assert (plain["cardiothoracic ratio"], plain["heart width, px"]) == (0.5, 4)
+    assert (plain["thorax width, px"], plain["heart area, px"]) == (8, 3)
+    scaled = replace(found, spacing=(0.5, 0.5), unit="mm", detector_plane=True)
+    real = gallery._shown(scaled.to_row())
+    assert (real["heart width, mm"], real["left lung area, mm2"]) == (4, 5)
+    assert len(real) == len(plain) == 6
+    assert gallery._shown({"doubt": 0.1}) == {}  # cells have no thorax
+
+
+@pytest.mark.parametrize(("most", "side"), [(1, 512), (0, 256)])
+def test_the_report_has_the_colours_and_pictures_to_enlarge(
+    most: int, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "_MOST_LARGE", most)
+    (tmp_path / "in").mkdir()
+    PillowImage.new("L", (600, 600)).save(tmp_path / "in" / "a.png")
+    for done in (1, 0):  # drawn in the run, and again from the files
+        options = BatchOptions(report=True)
+        args = [tmp_path / "in"], tmp_path / "out", ChestPredictor(), options
+        assert run_batch(*args).done == done
+        text = (tmp_path / "out" / "report.html").read_text("utf-8")
+        assert '<span style="--colour:#102030">right lung</span>' in text
+        data = text.split("base64,")[1].split('"')[0]
+        picture = PillowImage.open(io.BytesIO(b64decode(data)))
+        assert picture.size == (side, side)
+
+
 def test_a_case_without_an_entry_is_left_out(one: tuple[Run, Item]) -> None:
     run, _ = one
-    text = write_gallery(run.plan, {}, run.job, {}).read_text("utf-8")
+    text = gallery.write_gallery(run.plan, {}, run.job, {}).read_text("utf-8")
     assert "a.png" not in text
 
 
@@ -319,6 +365,24 @@ def test_the_hash_of_a_series_is_of_its_visible_files(tmp_path: Path) -> None:
 
 
 # Models by name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["chest-xray", "chest-xray-open"])
+def test_good_films_give_no_reason_and_an_empty_one_comes_first(
+    tmp_path: Path, name: str
+) -> None:
+    films = tmp_path / "films" / "images"
+    write_films(films.parent, 3, seed=5)
+    PillowImage.new("L", (512, 512)).save(films / "empty.png")
+    predictor = load.load_predictor([name], threads=1)
+    run_batch([films], tmp_path / "out", predictor, BatchOptions(report=True))
+    with (tmp_path / "out" / "measurements.csv").open() as file:
+        empty, *good = csv.DictReader(file)
+    assert (empty["name"], float(empty["doubt"])) == ("empty.png", 1)
+    assert [row["message"] for row in good] == [""] * 3
+    text = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert re.findall('<li class="([a-z]+)"', text) == ["doubtful"] + ["sure"] * 3
 
 
 @pytest.mark.parametrize("kind", ["overlapping", "exclusive"])

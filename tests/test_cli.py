@@ -10,16 +10,22 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from fakes import NUMBERED, NumberPredictor, tree, write_folder, write_number
 
+import medseg
 from medseg import cli
 from medseg.batch import load
 from medseg.batch.lock import hold
 from medseg.cli import commands, display
 from medseg.cli.display import Display
-from medseg.errors import ConfigError, ExitCode, FileError
+from medseg.errors import ConfigError, ExitCode, FileError, ModelError
+from medseg.geometry import Geometry
+from medseg.io import write_segmentation
+from medseg.labels import LabelSet, chest_labels
+from medseg.segmentation import Segmentation
 
 FAKES = Path(__file__).with_name("fakes.py")
 
@@ -90,7 +96,8 @@ def test_a_clean_run_ends_with_its_count(
     (tmp_path / "in" / "notes.txt").write_text("")
     assert predict(tmp_path / "in", "-o", tmp_path / "out") == ExitCode.DONE
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].endswith("1 other files ignored")
+    assert lines[0].startswith("3 images, ")
+    assert lines[0].endswith(", 1 other file ignored")
     assert "over all threads: read" in lines[-2]
     assert lines[-1] == "3 done, 0 failed, 0 skipped"
     assert predict(tmp_path / "in", "-o", tmp_path / "out") == ExitCode.DONE
@@ -135,6 +142,35 @@ def test_an_unknown_model_is_one_line(
     assert cli.run([*words, "--model", "nobody"]) == ExitCode.USAGE
     assert capsys.readouterr().err.startswith("nobody: no such model.")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_the_names_alone_forbid_is_refused_without_torch(tmp_path: Path) -> None:
+    write_folder(tmp_path, 1)
+    code = (
+        "import sys; from medseg.cli import run\n"
+        "words = ['predict', sys.argv[1], '-o', sys.argv[2], '--model', 'chest-xray']\n"
+        "codes = [int(run([*words, '--format', f])) for f in ('png', 'dcm-seg')]\n"
+        "sys.exit(str(codes + ['torch' in sys.modules]))"
+    )
+    words = [sys.executable, "-P", "-c", code, str(tmp_path), str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    png, seg, codes = done.stderr.splitlines()
+    assert png.startswith("format: png holds one channel")
+    assert "film000.png: a DICOM-SEG belongs to a DICOM image" in seg
+    assert codes == "[2, 2, False]"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_spec_is_refused_by_name(tmp_path: Path) -> None:
+    for text, problem in (
+        ("[]", "labels is 'None'"),
+        ('{"labels": {"label": []}}', "labels.label is an unknown key"),
+        ("{", "is not JSON"),
+    ):
+        (tmp_path / "model.json").write_text(text)
+        with pytest.raises(ModelError, match=problem) as caught:
+            load.load_labels([str(tmp_path)])
+        assert caught.value.subject.endswith("model.json")
 
 
 def test_options_that_do_not_go_together_leave_nothing(
@@ -224,6 +260,51 @@ def test_info_tells_the_header_and_warns_in_one_line(
     assert json.loads(capsys.readouterr().out)["shape"] == [1, 8, 8]
 
 
+def test_info_of_a_mask_lists_its_structures_and_leaves_out_what_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, plain = chest_labels(), Geometry.pixels(2)
+    mask = np.zeros((5, 6, 7), np.uint8)
+    write_segmentation(Segmentation(mask, labels, plain), tmp_path / "a.tif")
+    assert cli.run(["info", str(tmp_path / "a.tif")]) == 0
+    shown = dict(
+        line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()
+    )
+    assert shown["structures"] == ", ".join(labels.names)
+    assert shown["spacing"] == "not stated"
+    assert "modality" not in shown
+    scaled = Segmentation(
+        mask[0], LabelSet(labels.labels[:1]), Geometry.upright((0.5, 2))
+    )
+    write_segmentation(scaled, tmp_path / "b.nii.gz")
+    assert cli.run(["info", "--json", str(tmp_path / "b.nii.gz")]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["structures"], facts["spacing"]) == (["right_lung"], [0.5, 2.0])
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"medseg {medseg.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["predict"], ".tif for PNG and JPEG"),
+        (["predict"], "costs that file alone"),
+        (["predict"], "64 digits"),
+        (["models", "verify"], "64 digits"),
+        (["models", "convert"], "model.json of a shipped model"),
+        (["evaluate"], "with commas or given again"),
+    ],
+)
+def test_help_says_what_an_option_takes(
+    command: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*command, "--help"]) == 0
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
 def test_evaluate_and_measure_score_and_tabulate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,7 +320,12 @@ def test_evaluate_and_measure_score_and_tabulate(
     assert {c["structure"] for c in cases} == {"lungs", "heart"}
     write_number(tmp_path / "truth" / "heart" / "b.png", 255)
     assert cli.run(["evaluate", pred, truth]) == ExitCode.SOME_FAILED
-    capsys.readouterr()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("no prediction for 1 of 2 cases (b): counted as failed")
+    assert cli.run(["evaluate", pred, truth, "--only-predicted"]) == 0
+    shown = capsys.readouterr()
+    assert "1 of 2 cases scored" in shown.out
+    assert shown.err == ""
     assert cli.run(["measure", pred, "-o", str(tmp_path / "t.csv")]) == 0
     assert "a,done," in (tmp_path / "t.csv").read_text()
     (tmp_path / "pred" / "heart" / "a.png").write_bytes(b"")
@@ -436,6 +522,17 @@ def test_the_demo_without_a_model_is_one_line(
     assert "no shipped model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["predict", "track", "evaluate", "measure"])
+def test_help_states_the_exit_codes(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([command, "--help"]) == 0
+    assert "Exit codes: 0 " in capsys.readouterr().out
+
+
+GOES_ON = "; cancelled, {} left: the same command goes on"
+
+
 def test_progress_on_a_terminal_is_a_bar_and_elsewhere_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -450,10 +547,10 @@ def test_progress_on_a_terminal_is_a_bar_and_elsewhere_lines(
     for terminal in (False, True):
         monkeypatch.setattr(sys.stderr, "isatty", lambda t=terminal: t, raising=False)
         with Display() as shown:
-            assert shown.counts() == "0 done, 0 failed, 0 skipped"
+            assert shown.counts().endswith("0 skipped; cancelled before the first")
             for step in steps:
                 shown.show(step)
-            assert shown.counts() == "1 done, 1 failed, 3 skipped"
+            assert shown.counts() == f"1 done, 1 failed, 3 skipped{GOES_ON.format(4)}"
         text = capsys.readouterr().err
         assert "[red]a[/red]: bad." in text
         assert "warning: a: odd" in text
@@ -492,8 +589,10 @@ def test_a_cancel_is_130_and_the_run_goes_on_later(
     process.send_signal(kind)
     shown = process.communicate(timeout=20)[1]
     assert process.returncode == ExitCode.CANCELLED, shown
-    done = int(shown.splitlines()[-1].split()[0])
+    last = shown.splitlines()[-1]
+    done = int(last.split()[0])
     assert 0 < done < 30
+    assert last.endswith(GOES_ON.format(30 - done))
     assert predict(tmp_path / "in", "-o", tmp_path / "out") == 0
     assert last_line(capsys) == f"{30 - done} done, 0 failed, {done} skipped"
 
@@ -508,7 +607,8 @@ def test_a_run_stuck_in_a_file_is_left_within_two_seconds(tmp_path: Path) -> Non
     shown = process.communicate(timeout=20)[1]
     assert process.returncode == ExitCode.CANCELLED
     assert time.monotonic() - begin < 10  # two where nothing else runs
-    assert shown.splitlines()[-1] == "0 done, 1 failed, 0 skipped"
+    last = shown.splitlines()[-1]
+    assert last == f"0 done, 1 failed, 0 skipped{GOES_ON.format(1)}"
 
 
 def test_two_runs_on_one_output_do_not_meet(

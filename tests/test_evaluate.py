@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +118,61 @@ def test_a_missing_prediction_is_a_failure(tmp_path):
     assert result.ctr.n_failed == 1
 
 
+def test_missing_predictions_are_one_line(tmp_path):
+    pred, truth = folders(tmp_path, cases=("a", "b", "c", "d", "e", "f"))
+    for case in "bcde":
+        (pred / f"{case}.tif").unlink()
+    (pred / "f.tif").write_bytes(b"II*\0 nothing")
+    result = evaluate_folder(pred, truth)
+    damaged, missing = result.complaints()
+    assert "f.tif" in damaged
+    assert missing == (
+        "no prediction for 4 of 6 cases (b, c, d, ...): counted as failed. "
+        "Predict them, or add --only-predicted."
+    )
+    (pred / "f.tif").unlink()
+    some = evaluate_folder(pred, truth, EvaluateOptions(only_predicted=True))
+    assert {s.case for s in some.scores} == {"a"}
+    assert some.left_out == tuple("bcdef")
+    assert some.to_dict()["left_out"] == list("bcdef")
+    assert some.complaints() == []
+    assert "1 of 6 cases scored: the others have no prediction" in some.table()
+    two = evaluate_folder(pred, truth)
+    (pred / "b.tif").write_bytes((pred / "a.tif").read_bytes())
+    assert "(b, c, d, ...)" in two.complaints()[0]
+
+
+def test_one_case_is_held_at_a_time(tmp_path, monkeypatch):
+    pred, truth = folders(tmp_path, cases=tuple("abcdefgh"))
+    for case in "cdef":
+        (pred / f"{case}.tif").unlink()
+    small = Segmentation(chest().mask[:, 1:], LABELS, PIXELS)
+    write_segmentation(small, pred / "b.tif")
+    held, most = [], []
+
+    def read(*arguments):
+        most.append(sum(mask() is not None for mask in held))
+        seg = read_masks(*arguments)
+        held.append(weakref.ref(seg.mask))
+        return seg
+
+    monkeypatch.setattr("medseg.batch.evaluate.read_masks", read)
+    evaluate_folder(pred, truth)
+    assert len(held) == 13  # the first prediction is read for its structures, too
+    assert max(most) == 1
+
+
+def test_numbers_of_four_digits_do_not_touch(tmp_path):
+    options = EvaluateOptions(spacing=(600.0, 600.0))
+    pred, truth = folders(tmp_path, cases=("a", "b"))
+    (pred / "b.tif").unlink()
+    head, *rows = evaluate_folder(pred, truth, options).table().splitlines()
+    rows = [row for row in rows if "_mm" in row]
+    assert any(re.search(r"\.\.\d{5}\.\d{4} ", row) for row in rows)
+    columns = len(head.replace("95 % interval", "i").replace("worst case", "w").split())
+    assert {len(row.split()) for row in rows} == {columns}
+
+
 def test_a_missing_file_of_one_structure_is_a_failure_of_that_structure(tmp_path):
     pred, truth = folders(tmp_path, "case", cases=("a", "b"))
     (pred / "b" / "heart.png").unlink()
@@ -215,7 +272,7 @@ def test_results_as_json_and_csv(tmp_path):
         ),
         (
             lambda p, t: {"pred": save(p, "a", chest(), "nifti")},
-            "second mask of case a",
+            r"a\.tif: is a second mask of case a, beside .*a\.nii\.gz\. Remove one",
         ),
     ],
     ids=["no folder", "empty", "other names", "unknown", "not annotated", "twice"],
@@ -269,6 +326,7 @@ def test_spacing_and_its_plane_reach_the_table(tmp_path):
     path = tmp_path / "a.tif"
     write_segmentation(chest(geometry=at_detector), path)
     (row,) = measure_folder(path).rows
+    assert row["doubt"] is None  # nobody knows without probabilities
     assert (row["heart_width_px"], row["heart_width_mm"]) == (22, 11)
     assert row["spacing_is_at_detector"] == "yes"
 

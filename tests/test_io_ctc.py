@@ -250,7 +250,7 @@ def test_a_result_that_disagrees_is_not_put_in_place(tmp_path):
     writer.write(0, mask(1))
     with pytest.raises(FileError, match="label 1 has no line"):
         writer.finish([0], ())
-    with pytest.raises(FileError, match="1 masks for 2 frames; frame 1 has no mask"):
+    with pytest.raises(FileError, match="1 mask for 2 frames; frame 1 has no mask"):
         writer.finish([0, 1], [TrackRow(1, 0, 0)])
     with pytest.raises(FileError, match="frame 0 has no movie"):
         writer.finish([], ())

@@ -35,6 +35,8 @@ def test_a_malformed_file_is_refused_in_one_line_that_names_the_cause(
     assert "\n" not in text
     assert path.name in text or path.parent.name in text
     assert re.search(case.word, text, re.I), text
+    if re.search("truncated|damaged", text):
+        assert re.search(r"\. (Get the file again|Check|Complete) ", text), text
     assert len(text) < 600
 
 

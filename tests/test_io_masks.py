@@ -15,7 +15,7 @@ from malformed import GREY, VOLUME, mha, nifti, nrrd, png, png_chunk, tiff
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
-from medseg.errors import ConfigError, FileError
+from medseg.errors import ConfigError, FileError, ImageWarning
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import (
@@ -411,6 +411,22 @@ def test_tiff_colour(planar: str, tmp_path: Path) -> None:
     grey = np.stack([GREY] * 3, -1)
     tifffile.imwrite(path, grey, photometric="rgb", metadata=None)
     np.testing.assert_array_equal(read_image(path).pixels, GREY[None])
+    more = np.concatenate(
+        [data, data[:1] if planar == "SEPARATE" else data[..., :1]],
+        axis=0 if planar == "SEPARATE" else -1,
+    )
+    tifffile.imwrite(path, more, photometric="rgb", planarconfig=planar, metadata=None)
+    with pytest.warns(ImageWarning, match=r"1 more samples \(alpha\)"):
+        image = read_image(path)
+    np.testing.assert_array_equal(image.pixels, rgb)
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_deep_colour_in_planes_is_refused(count: int, tmp_path: Path) -> None:
+    path, planes = tmp_path / "a.tif", np.zeros((count, 7, 8), np.uint16)
+    tifffile.imwrite(path, planes, photometric="rgb", planarconfig="SEPARATE")
+    with pytest.raises(FileError, match=f"one page with {count} samples.*minisblack"):
+        read_image(path)
 
 
 def test_tiff_palette_and_bits(tmp_path: Path) -> None:

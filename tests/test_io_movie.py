@@ -77,6 +77,26 @@ def test_pages_of_one_tiff_are_frames(tmp_path):
     assert movie.read(0).meta["format"] == "tiff"
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("count", [3, 4])
+def test_frames_that_were_written_as_colours(tmp_path, count, dtype):
+    path = tmp_path / "movie.tif"
+    stack = np.zeros((count, 4, 6), dtype)
+    tifffile.imwrite(path, stack, photometric="rgb", planarconfig="separate")
+    with pytest.raises(FileError, match=f"one page with {count} samples") as error:
+        open_movie(path)
+    assert "write them with photometric='minisblack'" in str(error.value)
+    tifffile.imwrite(path, stack, photometric="minisblack")
+    assert len(open_movie(path)) == count
+
+
+def test_dropped_samples_are_mentioned(tmp_path):
+    colours = np.zeros((2, 4, 6, 4), np.uint8)
+    tifffile.imwrite(tmp_path / "movie.tif", colours, photometric="rgb")
+    with pytest.warns(ImageWarning, match=r"1 more samples \(alpha\)"):
+        assert open_movie(tmp_path / "movie.tif").channels == 3
+
+
 def test_two_pages_and_one(tmp_path):
     for count in (1, 2):
         path = tmp_path / f"{count}.tif"
@@ -116,7 +136,7 @@ def test_pages_that_are_channels(tmp_path):
         (("a000.tif", "b000.tif"), r"2 rows of numbered images"),
         (
             ("film.tif",),
-            r"1 images, none with a frame number.*Name the frames t000.tif",
+            r"1 image, none with a frame number.*Name the frames t000.tif",
         ),
         ((), r"0 images"),
     ],
@@ -176,7 +196,9 @@ def test_no_such_frame(tmp_path, index):
 
 def test_the_challenge_row_is_chosen_among_others(tmp_path):
     folder = save(tmp_path / "01", "t000.tif", "t001.tif", "dark001.tif", "mean.tif")
-    with pytest.warns(ImageWarning, match=r"2 images are no frames.*dark001.tif, mean"):
+    with pytest.warns(
+        ImageWarning, match=r"2 images beside the frames.*dark001.tif, mean"
+    ):
         movie = open_movie(folder)
     assert movie.frames == (0, 1)
 

@@ -15,7 +15,14 @@ from medseg.errors import ConfigError
 from medseg.geometry import Geometry
 from medseg.labels import Label, LabelSet, chest_labels
 from medseg.measure import COLUMNS, Line, assess, doubt, measure, table_row, to_csv
-from medseg.measure.doubt import RANGES, expected_dice, outside, ramp
+from medseg.measure.doubt import (
+    EXPECTED_LOSS,
+    RANGES,
+    USUAL_LOSS,
+    expected_dice,
+    outside,
+    ramp,
+)
 from medseg.segmentation import Segmentation
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -225,6 +232,17 @@ def test_doubt_falls_as_the_probabilities_get_surer():
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > 0.9
     assert scores[-1] == 0
+
+
+def test_borders_as_soft_as_those_of_right_masks_are_no_reason():
+    seg = chest(**PLAUSIBLE)
+    inside = seg.mask.astype(np.float32)
+    # Of 0.9 within a mask and 0 beyond it the expected Dice is 1.8 / 1.9.
+    usual = assess(seg, 0.9 * inside)
+    assert min(USUAL_LOSS.values()) > 1 - 1.8 / 1.9
+    assert (usual.score, usual.reasons) == (0, ())
+    assert {r[-14:] for r in assess(seg, 0.7 * inside).reasons} == {"unsure borders"}
+    assert all(USUAL_LOSS[name] < EXPECTED_LOSS[name] for name in USUAL_LOSS)
 
 
 def test_probabilities_of_the_mask_itself_are_used():

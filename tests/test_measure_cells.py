@@ -188,6 +188,8 @@ def test_movie_rows_and_pictures(tmp_path: Path) -> None:
         draw_lineage(GRAPH),
     ):
         figure.savefig(tmp_path / "a.png")
+        times = [a.yaxis if a.get_ylabel() == "frame" else a.xaxis for a in figure.axes]
+        assert all(float(t).is_integer() for axis in times for t in axis.get_ticklocs())
         assert (tmp_path / "a.png").stat().st_size > 1000
     draw_lineage(TrackGraph([], [], np.zeros((0, 2)), []))
     draw_curves([], [])

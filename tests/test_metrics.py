@@ -497,8 +497,8 @@ def test_evaluation_as_rows_text_and_json():
     hd = next(r for r in data["summary"] if r["metric"] == "hd95_mm")
     assert hd["pooled"] is None
     text = result.table()
-    assert "1 masks empty in truth and prediction" in text
-    assert "1 predictions without a truth" in text
+    assert "1 mask empty in truth and prediction" in text
+    assert "1 prediction without a truth" in text
     assert "mean absolute error 0.1000" in text
     lines = text.splitlines()
     assert lines[1].split()[:4] == ["heart", "dice", "3", "1"]

@@ -227,6 +227,39 @@ def test_a_missing_or_misfit_mask_is_named(tmp_path: Path) -> None:
         )
 
 
+def test_a_section_of_a_movie(tmp_path: Path) -> None:
+    """Cell 1 divides from frame 1 to 2; the result misses cell 4 in the last frame."""
+    whole = [{1: LEFT}, {1: LEFT}, {2: LEFT, 3: RIGHT}, {2: LEFT, 4: RIGHT}]
+    rows = [(1, 0, 1, 0), (2, 2, 3, 1), (3, 2, 2, 1), (4, 3, 3, 3)]
+    gt = write_sequence(tmp_path / "01_GT", [*map(draw, whole)], rows, truth=True)
+    masks = [*map(draw, [*whole[:3], {2: LEFT}])]
+    res = write_sequence(tmp_path / "01_RES", masks, rows[:3])
+
+    def score(*frames: int) -> CtcScore:
+        return evaluate_sequence(res, gt, (frames[0], frames[1]))
+
+    assert score(0, 3) == evaluate_sequence(res, gt)
+    early = score(0, 2)
+    assert (early.tra, early.nodes, early.edges, early.segmented) == (1, 4, 3, 4)
+    late = score(2, 3)
+    assert (late.nodes, late.edges, late.seg) == (4, 2, 0.75)
+    assert [e.official() for e in late.errors] == [
+        "T=3 GT_label=4",
+        "[T=2 GT_label=3] -> [T=3 GT_label=4]",
+    ]
+    assert not score(3, 3).failed
+    with pytest.raises(ConfigError, match="has none of the frames 4 to 9"):
+        score(4, 9)
+    (res / "mask000.tif").unlink()  # need not be there
+    write_track_table(
+        [TrackRow(1, 1, 1), *(TrackRow(*r) for r in rows[1:3])], res / "res_track.txt"
+    )
+    assert score(1, 2).tra == 1
+    found = evaluate_ctc(res, gt, (1, 2))
+    assert found.to_json()["frames"] == (1, 2)
+    assert found.table().endswith("1 sequence, n_failed 0; frames 1 to 2 alone")
+
+
 def test_where_there_is_no_reference(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no folder"):
         evaluate_ctc(tmp_path / "01_RES", tmp_path)

@@ -31,7 +31,7 @@ from model_builders import (
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from medseg import model_io, model_tools, weights
+from medseg import model_files, model_io, model_tools, weights
 from medseg.errors import ConfigError, FileError, ModelError
 from medseg.labels import Label, LabelSet
 from medseg.model import (
@@ -455,7 +455,7 @@ def test_names(saved: Path, tmp_path: Path) -> None:
 
 
 def test_shipped_names_come_first(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_io, "shipped_models", lambda: {"tiny": saved})
+    monkeypatch.setattr(model_files, "shipped_models", lambda: {"tiny": saved})
     monkeypatch.setattr(model_tools, "shipped_models", lambda: {"tiny": saved})
     assert load_model("tiny").folder == saved
     assert list_models() == ["tiny 1: right_lung, left_lung."]
@@ -693,7 +693,7 @@ def test_tensors_that_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize("length", [0x80, 0x0280, 0x0480, 0x4B50])
 def test_a_header_whose_length_looks_like_a_pickle(length: int, tmp_path: Path) -> None:
     head = length.to_bytes(8, "little") + b'{"a": 1}'
-    weights.refuse_code(head, tmp_path)
+    model_files.refuse_code(head, tmp_path)
 
 
 def test_a_network_that_refuses_the_self_test(
@@ -761,7 +761,7 @@ def test_pack_and_unpack(folder: Path, tmp_path: Path) -> None:
         unpack_model(one, unpacked)
     with pytest.raises(ModelError, match="zip archive"):
         load_model(one)
-    with pytest.raises(ModelError, match="is missing"):
+    with pytest.raises(ModelError, match="none: no such file. Check the path"):
         unpack_model(tmp_path / "none", tmp_path / "other")
 
 
@@ -855,13 +855,15 @@ def test_convert_never_runs_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_convert_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match=r"spec\.json: no such file\. Write it like"):
+        convert(tmp_path / "net.pt", tmp_path / "spec.json", tmp_path / "new")
     (tmp_path / "spec.json").write_text(tiny_spec().to_json())
 
     def refused(message: str) -> None:
         with pytest.raises(ModelError, match=message):
             convert(tmp_path / "net.pt", tmp_path / "spec.json", tmp_path / "new")
 
-    refused("is missing")
+    refused(r"net\.pt: no such file")
     for content in ([1], {}, {"a": 1}):
         torch.save(content, tmp_path / "net.pt")
         refused("no state dictionary")

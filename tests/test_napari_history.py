@@ -139,3 +139,27 @@ def test_what_cannot_be_applied_is_refused_and_changes_nothing() -> None:
     layer.editable = False
     with pytest.raises(ConfigError, match="not editable"):
         history.apply_edits(layer, [good])
+
+
+def test_edits_in_turns_are_one_step_also_if_it_ends_early() -> None:
+    from medseg.napari_plugin.history import Block, apply_in_turns
+
+    layer = ViewerModel().add_labels(np.zeros((3, 4, 4), np.uint8))
+    whole = (slice(0, 4), slice(0, 4))
+    blocks = [
+        Block((slice(t, t + 1), *whole), np.full((1, 4, 4), t + 1)) for t in range(3)
+    ]
+    writing = apply_in_turns(layer, blocks)
+    next(writing)
+    assert layer.data.max() == 1
+    writing.close()
+    for _ in apply_in_turns(layer, blocks):
+        pass
+    assert layer.data[:, 0, 0].tolist() == [1, 2, 3]
+    layer.undo()
+    assert layer.data[:, 0, 0].tolist() == [1, 0, 0]
+    layer.undo()
+    assert not layer.data.any()
+    layer.editable = False
+    with pytest.raises(ConfigError, match="not editable"):
+        next(apply_in_turns(layer, blocks))

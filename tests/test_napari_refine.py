@@ -553,3 +553,16 @@ def test_the_banner_restores_and_discards(
     unsaved.keeper_of(viewer).stop(keep=False)
     host.deleteLater()
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+
+def test_an_answer_for_a_mask_that_is_gone_is_refused() -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_labels(np.zeros((20, 20), np.uint8))
+    mender = Mender(viewer)
+    mender.choose(layer)
+    mender.method = "paint"
+    prompt = Point((5.0, 5.0))
+    edit = mender.ask(prompt)
+    mender.close()  # as when the layer is removed while a thread answers
+    with pytest.raises(ConfigError, match="changed meanwhile"):
+        mender.take(edit, prompt)

@@ -545,3 +545,39 @@ def test_without_masks_it_says_so(make_napari_viewer: Any) -> None:
     widget.editing.edit("Cut")
     assert "no lineage" in widget.message.text()
     assert not widget.linking.take.isEnabled()
+
+
+@pytest.mark.gui
+def test_numbers_that_do_not_fit_and_a_locked_layer_are_said(linked: Any) -> None:
+    widget, layer = linked.widget, linked.layer
+    layer.editable = False
+    widget.runs.number()
+    linked.qtbot.waitUntil(lambda: not widget.runs.running, timeout=20_000)
+    assert "not editable" in widget.message.text()
+    np.testing.assert_array_equal(layer.data, dividing_movie())
+
+
+@pytest.mark.gui
+def test_nothing_is_edited_while_a_run_goes_on(linked: Any) -> None:
+    widget = linked.widget
+    before = pairs(widget.scene.graph)
+    widget.linking.link.click()
+    widget.scene.select((node(widget, 1, 1),))
+    widget.editing.edit("Cut")
+    assert "a run is going on" in widget.message.text()
+    wait_for(widget, linked.qtbot)
+    assert pairs(widget.scene.graph) == before
+
+
+@pytest.mark.gui
+def test_masks_without_a_cell_are_said(make_napari_viewer: Any, qtbot: Any) -> None:
+    from medseg.napari_plugin.widgets.track import TrackWidget
+
+    viewer = make_napari_viewer(strict_qt=True)
+    viewer.add_labels(np.zeros((3, 20, 20), np.uint8))
+    widget = TrackWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Track")
+    widget.linking.link.click()
+    wait_for(widget, qtbot)
+    assert "no cells" in widget.message.text()
+    assert widget.scene.graph is None

@@ -18,7 +18,7 @@ from medseg.overlay import encode, thumbnail
 GREY = Image.from_array(np.arange(64, dtype=np.uint8).reshape(1, 8, 8))
 JPEG = thumbnail(GREY)
 
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "input"}
 
 
 class Checker(HTMLParser):
@@ -112,6 +112,25 @@ def test_nothing_comes_from_outside(tmp_path):
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|url\(|@import", text)
     assert "default-src 'none'" in text
+
+
+def test_a_picture_can_be_enlarged_without_a_script(tmp_path):
+    rows = [ReportRow('<"a".png', thumbnail=JPEG), ReportRow("b.png")]
+    page = page_of(tmp_path, rows)
+    inside = [tag for tag, _ in page.tags if tag in ("label", "input", "img")]
+    assert inside == ["label", "input", "img"]
+    (box,) = [a for tag, a in page.tags if tag == "input"]
+    assert box == {"type": "checkbox", "aria-label": 'enlarge <"a".png'}
+    assert ":checked+img{width:" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_the_legend_names_every_colour(tmp_path):
+    legend = {"right lung": "#4c9be8", "<b>": "#000000"}
+    page = page_of(tmp_path, [ReportRow("a.png")], legend=legend)
+    colours = [a["style"] for tag, a in page.tags if tag == "span"]
+    assert colours == ["--colour:#4c9be8", "--colour:#000000"]
+    assert [t for t in page.texts if t in legend] == list(legend)
+    assert "span" not in {tag for tag, _ in page_of(tmp_path, []).tags}
 
 
 def test_png_thumbnails_are_taken_too(tmp_path):

@@ -209,6 +209,17 @@ def test_borders_are_black_and_text_is_written():
     assert (hidden == 0).any()
 
 
+def test_side_markers_are_on_the_side_that_they_name():
+    found = [t for s in range(200) for t in sample_parameters(rng(s))["marks"]["texts"]]
+    columns = {
+        side: [t["at"][1] + t["shift"][1] for t in found if t["text"][:1] == side]
+        for side in "RL"
+    }
+    assert min(map(len, columns.values())) > 20
+    assert max(columns["R"]) < 0.4  # the patient's right lung is on the film's left
+    assert min(columns["L"]) > 0.6
+
+
 def test_every_text_has_its_glyphs():
     assert set("".join(_TEXTS)) <= set(GLYPHS)
 

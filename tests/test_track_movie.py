@@ -263,6 +263,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(
         load, "load_predictor", lambda models, **options: BoxPredictor()
     )
+    monkeypatch.setattr(load, "load_labels", lambda models: BoxPredictor().labels)
     return "boxes"
 
 
@@ -286,7 +287,7 @@ def test_the_command_line(
     )
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1] == "5 done, 0 failed, 0 skipped"
-    assert "17 cells, 5 tracks, 1 divisions, 1 gaps filled" in lines[-2]
+    assert "17 cells, 5 tracks, 1 division, 1 mask drawn into gaps" in lines[-2]
     assert run("measure", out, "-o", tmp_path / "t.csv", "--frame-interval", 60) == 0
     truth = tmp_path / "01_GT/TRA"
     truth.mkdir(parents=True)
@@ -299,6 +300,8 @@ def test_the_command_line(
     assert "1.000000" in capsys.readouterr().out
     assert json.loads((tmp_path / "s.json").read_text())["mean"]["TRA"] == 1
     assert (tmp_path / "s_errors.csv").read_text().count("\n") == 1
+    assert run("evaluate", out, tmp_path, "--ctc", "--frames", "1-3") == 0
+    assert "1 sequence, n_failed 0; frames 1 to 3 alone" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -320,6 +323,10 @@ def test_the_command_line(
         (("track", "nowhere", "-o", "r", "--masks", "01"), "nowhere: "),
         (("evaluate", "r", "01", "--ctc"), "r: is no folder"),
         (("evaluate", "01", "01", "--ctc", "--json", "a.txt"), "does not end in .json"),
+        (("evaluate", "r", "01", "--ctc", "--frames", "7"), "'7'. Give FIRST-LAST"),
+        (("evaluate", "r", "01", "--ctc", "--frames", "9-3"), "'9-3'. Give FIRST-LAST"),
+        (("evaluate", "r", "01", "--frames", "1-2"), "--frames: is for cell movies"),
+        (("evaluate", "r", "01", "--ctc", "--only-predicted"), "are both given"),
         (("measure", "01", "-o", "t.csv", "--spacing", "1,1"), "belong to cells"),
     ],
 )
@@ -341,10 +348,36 @@ def test_a_hole_in_the_movie_is_one_line(
     sequence: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (sequence / "t002.tif").unlink()
-    assert run("track", sequence, "-o", tmp_path / "r", "--model", model) == 1
+    assert run("track", sequence, "-o", tmp_path / "r", "--model", model) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "2" in line
     assert str(sequence) in line
+    assert not (tmp_path / "r").exists()
+
+
+def test_what_cannot_start_loads_no_model(
+    sequence: Path,
+    tmp_path: Path,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def loaded(*arguments: object, **more: object) -> None:
+        pytest.fail("a model was loaded")
+
+    chest = ChestPredictor().labels
+    monkeypatch.setattr(load, "load_predictor", loaded)
+    monkeypatch.setattr(load, "load_labels", lambda models: chest)
+    for words, problem in (
+        ((sequence, "-o", tmp_path / "r"), "gives overlapping labels, no single cells"),
+        ((sequence, "-o", sequence), "is also an input folder"),
+        ((tmp_path / "none", "-o", tmp_path / "r"), "none: "),
+        ((sequence, "-o", tmp_path / "r", "--spacing", "1,1,1"), "3 axes, a frame 2"),
+    ):
+        assert run("track", *words, "--model", model) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert problem in line
+    assert not (tmp_path / "r").exists()
 
 
 def test_with_a_real_network(sequence: Path, tmp_path: Path) -> None:

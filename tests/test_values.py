@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, counted
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.labels import Label, LabelSet
@@ -18,6 +18,18 @@ from medseg.segmentation import Segmentation
 PLANE = Geometry.pixels(2)
 CELL = Label(1, "cell", "#ffffff")
 TWO = LabelSet((CELL, replace(CELL, value=2, name="nucleus")), "overlapping")
+
+
+def test_messages_end_once_and_count_right() -> None:
+    assert (
+        str(ConfigError("a", "is b", "Did you mean c?")) == "a: is b. Did you mean c?"
+    )
+    assert str(ConfigError("a", "is b.", "Give c.")) == "a: is b. Give c."
+    assert [counted(n, "frame") for n in (0, 1, 2)] == [
+        "0 frames",
+        "1 frame",
+        "2 frames",
+    ]
 
 
 @pytest.mark.parametrize(

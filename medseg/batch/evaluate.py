@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class EvaluateOptions:
         groups: Patient of each case name; by default each case is a patient.
         draws: Bootstrap resamples.
         seed: Of the bootstrap.
+        only_predicted: Leave out the cases that have no prediction, which else count
+            as failed.
     """
 
     structures: tuple[str, ...] | None = None
@@ -51,13 +54,20 @@ class EvaluateOptions:
     groups: Mapping[str, str] | None = None
     draws: int = aggregate.DRAWS
     seed: int = aggregate.SEED
+    only_predicted: bool = False
 
 
 @dataclass(frozen=True)
 class _CaseResult:
+    """What is kept of a case: no mask, and no error that holds one.
+
+    An exception keeps all that was in hand where it was raised.
+    """
+
     scores: list[Score]
     ratios: tuple[float, float]
-    error: MedsegError | None
+    error: MedsegError | None = None
+    missing: bool = False
 
 
 def evaluate_folder(
@@ -82,7 +92,7 @@ def evaluate_folder(
     """
     options = options or EvaluateOptions()
     truths, preds = find_masks(truth, options.labels), find_masks(pred, options.labels)
-    shared = set(truths) & set(preds)
+    shared = sorted(set(truths) & set(preds))
     if not shared:
         raise ConfigError(
             "evaluate",
@@ -91,11 +101,12 @@ def evaluate_folder(
             "Give both the same relative names",
         )
     offered = _offered(preds, options)
+    chosen = shared if options.only_predicted else list(truths)
     results = {
-        name: _score_case(files, preds.get(name), offered, options)
-        for name, files in truths.items()
+        name: _score_case(truths[name], preds.get(name), offered, options)
+        for name in chosen
     }
-    first = results[min(shared)].error
+    first = results[shared[0]].error
     if first is not None and all(results[name].error for name in shared):
         raise first
     scores = [s for r in results.values() for s in r.scores]
@@ -114,11 +125,14 @@ def evaluate_folder(
         ),
         ctr=_ctr_agreement(results),
         problems=tuple(
-            Problem(name, str(r.error)) for name, r in results.items() if r.error
+            Problem(name, str(r.error), r.missing)
+            for name, r in results.items()
+            if r.error
         ),
         unmatched=tuple(sorted(set(preds) - set(truths))),
         draws=options.draws,
         seed=options.seed,
+        left_out=tuple(name for name in truths if name not in results),
     )
 
 
@@ -165,20 +179,23 @@ def _score_case(
     true = read_masks(truth, options.labels)
     wanted = options.structures or true.labels.names
     chosen = available(offered, available(true.labels.names, wanted))
-    try:
-        if pred is None:
-            raise FileError(truth.name, "has no prediction", "Predict it")
-        seg = read_masks(pred, options.labels)
-        found = available(seg.labels.names, chosen)
-        scores = _scores(seg, true, found, options, truth.name)
-        error: MedsegError | None = None
-    except (FileError, ConfigError) as problem:
-        seg, found, scores, error = None, (), [], problem
+    seg, scores = None, list[Score]()
+    error: MedsegError | None = None
+    if pred is None:
+        error = FileError(truth.name, "has no prediction", "Predict it")
+    else:
+        try:
+            seg = read_masks(pred, options.labels)
+            found = available(seg.labels.names, chosen)
+            scores = _scores(seg, true, found, options, truth.name)
+        except (FileError, ConfigError) as problem:
+            seg, error = None, copy(problem)
+    scored = {s.structure for s in scores}
     for structure in chosen:
-        if structure not in found:
+        if structure not in scored:
             scores.append(_missing(true, structure, options, truth.name))
     scores.sort(key=lambda s: chosen.index(s.structure))
-    return _CaseResult(scores, (_ratio(seg), _ratio(true)), error)
+    return _CaseResult(scores, (_ratio(seg), _ratio(true)), error, pred is None)
 
 
 def _scores(

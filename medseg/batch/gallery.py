@@ -1,9 +1,10 @@
-"""The rows of the report: a thumbnail and the measurements of every case."""
+"""The rows of the report: a picture and the measurements of every case."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from medseg import __version__
 from medseg.batch.items import Item, Plan
@@ -15,13 +16,20 @@ from medseg.errors import MedsegError
 from medseg.overlay import thumbnail
 
 REPORT_NAME = "report.html"
-_SHOWN = {
-    "ctr": "cardiothoracic ratio",
-    "heart_width_mm": "heart, mm",
-    "thoracic_width_mm": "thorax, mm",
-    "right_lung_area_mm2": "right lung, mm2",
-    "left_lung_area_mm2": "left lung, mm2",
+# Pictures of about 30 kB while the page stays small, else of a third of that.
+_LARGE, _SMALL = 512, 256
+_MOST_LARGE = 500
+_WIDTHS = {"heart_width": "heart width", "thoracic_width": "thorax width"}
+_AREAS = {
+    "right_lung_area": "right lung area",
+    "left_lung_area": "left lung area",
+    "heart_area": "heart area",
 }
+
+
+def picture_side(cases: int) -> int:
+    """Return the longest side, in pixels, of the pictures of a report."""
+    return _LARGE if cases <= _MOST_LARGE else _SMALL
 
 
 def write_gallery(
@@ -48,7 +56,14 @@ def write_gallery(
             rows.append(_row(entry, picture))
     facts = {"medseg": __version__}
     facts |= {name: str(job.facts[name]) for name in ("model", "engine", "device")}
-    return write_report(rows, plan.out / REPORT_NAME, facts=facts)
+    labels = job.predictor.labels
+    legend = (
+        # Colours only tell touching cells apart.
+        {}
+        if labels.kind == "instances"
+        else {label.name.replace("_", " "): label.colour for label in labels}
+    )
+    return write_report(rows, plan.out / REPORT_NAME, facts=facts, legend=legend)
 
 
 def _row(entry: Entry, picture: bytes | None) -> ReportRow:
@@ -57,10 +72,23 @@ def _row(entry: Entry, picture: bytes | None) -> ReportRow:
         entry.name,
         entry.status,
         picture,
-        {shown: entry.measures.get(column) for column, shown in _SHOWN.items()},
+        _shown(entry.measures),
         float(doubt) if doubt is not None else None,
         entry.message,
     )
+
+
+def _shown(measures: Mapping[str, Any]) -> dict[str, float | str | None]:
+    """Return a film's measurements in mm, or in pixels where it has no spacing."""
+    if "ctr" not in measures:
+        return {}
+    real = measures.get("spacing_is_at_detector") is not None
+    length, area = ("mm", "mm2") if real else ("px", "px")
+    return {
+        "cardiothoracic ratio": measures["ctr"],
+        **{f"{s}, {length}": measures.get(f"{c}_{length}") for c, s in _WIDTHS.items()},
+        **{f"{s}, {area}": measures.get(f"{c}_{area}") for c, s in _AREAS.items()},
+    }
 
 
 def _draw(item: Item, job: Job) -> bytes | None:
@@ -74,6 +102,7 @@ def _draw(item: Item, job: Job) -> bytes | None:
         else MaskFiles(item.name, whole=job.out / item.target)
     )
     try:
-        return thumbnail(job.read(item.source), read_masks(files, labels))
+        mask = read_masks(files, labels)
+        return thumbnail(job.read(item.source), mask, job.picture)
     except MedsegError:
         return None

@@ -131,6 +131,7 @@ class Job:
         model: Hash of the model.
         facts: What the predictor said of itself before the run.
         read: Reads a file; replaced by a child process with ``isolate``.
+        picture: Longest side of the report's pictures, in pixels.
     """
 
     out: Path
@@ -140,6 +141,7 @@ class Job:
     model: str
     facts: Mapping[str, Any]
     read: Callable[[Path], Image] = read_image
+    picture: int = 512
 
     @classmethod
     def of(cls, out: Path, predictor: StagedPredictor, options: BatchOptions) -> Job:

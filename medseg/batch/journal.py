@@ -95,6 +95,7 @@ class Entries(Mapping[str, Entry]):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offsets: dict[str, int] = {}
+        self._done: dict[str, int] = {}
         offset = 0
         try:
             with path.open("rb") as file:
@@ -102,12 +103,20 @@ class Entries(Mapping[str, Entry]):
                     entry = _parse(line)
                     if entry is not None:
                         self._offsets[entry.name] = offset
+                        if entry.status == "done":
+                            self._done[entry.name] = offset
                     offset += len(line)
         except FileNotFoundError:
             pass
 
     def __getitem__(self, name: str) -> Entry:
-        offset = self._offsets[name]
+        return self._at(self._offsets[name], name)
+
+    def last_done(self, name: str) -> Entry | None:
+        """Return the last entry that left outputs, also if the case failed since."""
+        return self._at(self._done[name], name) if name in self._done else None
+
+    def _at(self, offset: int, name: str) -> Entry:
         with self._path.open("rb") as file:
             file.seek(offset)
             entry = _parse(file.readline())

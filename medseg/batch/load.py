@@ -10,6 +10,7 @@ import psutil
 from medseg.batch.job import StagedPredictor
 from medseg.errors import ConfigError
 from medseg.labels import LabelSet
+from medseg.model_files import model_folder, read_labels
 
 EngineName = Literal["auto", "torch", "openvino"]
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -17,14 +18,12 @@ MOST_STREAMS = 16
 
 
 def load_labels(models: Sequence[str]) -> LabelSet:
-    """Return the label set of a model, from its spec alone.
+    """Return the label set of a model, from its spec alone and without torch.
 
     Raises:
-        ModelError: If there is no such model or its spec is not accepted.
+        ModelError: If there is no such model or its spec names no labels.
     """
-    from medseg.model import load_spec, model_folder
-
-    return load_spec(model_folder(models[0])).labels
+    return read_labels(model_folder(models[0]))
 
 
 def load_predictor(

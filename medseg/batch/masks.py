@@ -71,11 +71,14 @@ def find_masks(folder: Path, labels: LabelSet | None = None) -> dict[str, MaskFi
     parts: dict[str, dict[str, Path]] = {}
     for path in _files(root):
         case, structure = split_name(path.relative_to(root), names)
-        taken = wholes if structure is None else parts.setdefault(case, {})
-        key = case if structure is None else structure
-        if key in taken or (case in wholes and case in parts):
-            raise ConfigError(path, f"is a second mask of case {case}", "Remove one")
-        taken[key] = path
+        before = _rival(wholes.get(case), parts.get(case, {}), structure)
+        if before is not None:
+            problem = f"is a second mask of case {case}, beside {before}"
+            raise ConfigError(path, problem, "Remove one of them")
+        if structure is None:
+            wholes[case] = path
+        else:
+            parts.setdefault(case, {})[structure] = path
     if not wholes and not parts:
         raise ConfigError(folder, "holds no mask", "Give a folder of masks")
     found = {c: MaskFiles(c, whole=p) for c, p in wholes.items()}
@@ -83,6 +86,17 @@ def find_masks(folder: Path, labels: LabelSet | None = None) -> dict[str, MaskFi
         ordered = {name: files[name] for name in names if name in files}
         found[case] = MaskFiles(case, parts=ordered)
     return dict(sorted(found.items()))
+
+
+def _rival(
+    whole: Path | None, parts: Mapping[str, Path], structure: str | None
+) -> Path | None:
+    """Return the file that stands already for what a new one would."""
+    if whole is not None:
+        return whole
+    return (
+        next(iter(parts.values()), None) if structure is None else parts.get(structure)
+    )
 
 
 def _files(root: Path) -> Iterable[Path]:

@@ -33,7 +33,7 @@ def measure_folder(
     *,
     labels: LabelSet | None = None,
 ) -> MeasuredFolder:
-    """Measure chest masks: cardiothoracic ratio, its lines, areas, and doubt.
+    """Measure chest masks: cardiothoracic ratio, its lines, areas, what looks wrong.
 
     Args:
         masks: Folders in any layout of `medseg.batch.masks`, or single files.
@@ -75,5 +75,7 @@ def _row(files: MaskFiles, labels: LabelSet | None) -> dict[str, Cell]:
         found, doubt = measure(seg), assess(seg)
     except (FileError, ConfigError) as error:
         return table_row(files.name, error=str(error))
+    # Without probabilities nobody knows how sure the model was: no score of doubt.
+    score = None if seg.probabilities is None else doubt.score
     message = "; ".join(doubt.reasons)
-    return table_row(files.name, found, doubt=doubt.score, message=message)
+    return table_row(files.name, found, doubt=score, message=message)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.batch.track_extras import Result, save_figure, write_text
-from medseg.errors import ConfigError, FileError
+from medseg.errors import ConfigError, FileError, counted
 from medseg.io.ctc import open_masks, read_track_table, validate_result
 from medseg.io.ctc_validate import TABLE
 from medseg.io.ctc_write import FILLED
@@ -32,7 +32,8 @@ class MeasuredMovie:
 
     def __str__(self) -> str:
         return (
-            f"{self.cells} cells in {self.frames} frames, {self.tracks} tracks: "
+            f"{counted(self.cells, 'cell')} in {counted(self.frames, 'frame')}, "
+            f"{counted(self.tracks, 'track')}: "
             + ", ".join(path.name for path in self.files)
         )
 

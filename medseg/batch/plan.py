@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from medseg.batch.items import FORMATS, Item, Namer, OutputFormat, Plan
-from medseg.batch.scan import Found, Identity, inspect, scan
-from medseg.errors import DiskError, PlanError
+from medseg.batch.scan import Found, Identity, inspect, is_dicom, scan
+from medseg.errors import DiskError, PlanError, counted
 from medseg.io import is_image_name
 from medseg.labels import LabelSet
 
@@ -44,12 +44,15 @@ def make_plan(
 
     Raises:
         PlanError: If an input is missing or holds no image, two inputs map to one
-            output, an output is an input, or the format cannot hold the labels.
+            output, an output is an input, or the format cannot hold the labels or
+            does not go with the images.
         DiskError: If the results will not fit the disk.
     """
     out = Path(out)
     _check_out(out, format, labels, split_labels)
     found, ignored = _find(inputs, out)
+    if format == "dcm-seg":
+        _check_sources(found)
     namer = Namer(labels, format, split_labels, tuple(maps))
     if anonymous_names:
         items = tuple(namer.numbered(case, k) for k, case in enumerate(found, 1))
@@ -58,7 +61,7 @@ def make_plan(
     if not items:
         raise PlanError(
             ", ".join(str(path) for path in inputs) or "inputs",
-            f"no image found, {ignored} other files ignored",
+            f"no image found, {counted(ignored, 'other file')} ignored",
             "Give image files, or folders that hold some",
         )
     _check_collisions(items, fold=_folds_case(out))
@@ -81,11 +84,28 @@ def _check_out(out: Path, format: str, labels: LabelSet, split: bool) -> None:
             f"png holds one channel, the labels are {len(labels)} overlapping ones",
             "Add --split-labels, or choose tif or nii.gz",
         )
+    if format == "dcm-seg" and labels.kind == "instances":
+        raise PlanError(
+            "format",
+            "a DICOM-SEG cannot hold numbered cells",
+            "Choose same, tif or nii.gz",
+        )
     if format == "dcm-seg" and split:
         raise PlanError(
             "split_labels",
             "a DICOM-SEG file holds all labels",
             "Leave out --split-labels, or choose another format",
+        )
+
+
+def _check_sources(found: Sequence[Found]) -> None:
+    others = [case for case in found if not case.problem and not is_dicom(case)]
+    if others:
+        raise PlanError(
+            others[0].path,
+            f"a DICOM-SEG belongs to a DICOM image, {len(others)} of {len(found)} "
+            "inputs are none, this is the first",
+            "Choose another --format, or leave them out",
         )
 
 

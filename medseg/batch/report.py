@@ -1,8 +1,9 @@
 """One self-contained HTML page about a run: failures first, then doubtful films.
 
 The page holds its pictures as data URIs, has no script and asks nothing from the
-network (a content security policy forbids it). It is written film by film, so
-thousands of films need no more memory than their thumbnails.
+network (a content security policy forbids it). A picture is a check box that style
+alone makes large. The page is written film by film, so thousands of films need no
+more memory than their pictures.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import starmap
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -33,12 +35,20 @@ table{border-collapse:collapse;width:100%}
 th,td{border-bottom:1px solid var(--line);padding:5px 8px;text-align:left;
 vertical-align:top;overflow-wrap:anywhere}
 ol{list-style:none;margin:0;padding:0;display:grid;gap:12px;
-grid-template-columns:repeat(auto-fill,minmax(196px,1fr))}
+grid-template-columns:repeat(auto-fill,minmax(230px,1fr))}
 li{border:1px solid var(--line);border-top:4px solid #5aa469;border-radius:6px;
 padding:8px;background:var(--soft);content-visibility:auto;
-contain-intrinsic-size:196px 340px}
+contain-intrinsic-size:230px 440px}
 li.unsure{border-top-color:#e0a526}li.doubtful{border-top-color:#e0524d}
+label{display:block;cursor:zoom-in}
+label input{position:absolute;opacity:0}
+label:focus-within{outline:2px solid #4c9be8}
 img{display:block;margin:0 auto 6px;max-width:100%;background:#000}
+li:has(:checked){grid-column:1/-1}
+:checked+img{width:min(100%,92vh,768px);cursor:zoom-out}
+.legend span{white-space:nowrap;margin-right:16px}
+.legend span:before{content:"";display:inline-block;width:12px;height:12px;
+margin-right:6px;border-radius:2px;background:var(--colour)}
 .none{height:90px;line-height:90px;text-align:center;opacity:.6}
 .name{font-weight:600;overflow-wrap:anywhere}.note{color:#c1542f;margin:4px 0 0}
 dl{display:grid;grid-template-columns:auto auto;gap:0 8px;margin:4px 0 0}
@@ -53,7 +63,7 @@ class ReportRow:
     Args:
         name: Relative path of the file.
         status: Failed ones go to the table at the top.
-        thumbnail: Bytes of a small JPEG or PNG.
+        thumbnail: Bytes of a JPEG or PNG.
         measurements: Shown in this order, units in the names; None and NaN are
             shown as a dash.
         doubt: In [0, 1]; the most doubtful come first, those without one last.
@@ -87,6 +97,7 @@ def write_report(
     *,
     title: str = "medseg report",
     facts: Mapping[str, str] | None = None,
+    legend: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the page, atomically; equal rows give equal bytes.
 
@@ -95,6 +106,7 @@ def write_report(
         path: Of the page.
         title: Its heading.
         facts: About the run (model, version, ...), shown below the heading.
+        legend: Names of structures and the colours, #rrggbb, of their outlines.
 
     Raises:
         ConfigError: If a thumbnail is neither JPEG nor PNG.
@@ -102,7 +114,7 @@ def write_report(
     """
     path = Path(path)
     with atomic.replace_file(path) as part, part.open("wb") as file:
-        for piece in page(rows, title=title, facts=facts or {}):
+        for piece in page(rows, title=title, facts=facts or {}, legend=legend or {}):
             file.write(piece.encode("utf-8", "backslashreplace"))
     return path
 
@@ -113,7 +125,11 @@ def ordered(rows: Iterable[ReportRow]) -> list[ReportRow]:
 
 
 def page(
-    rows: Sequence[ReportRow], *, title: str, facts: Mapping[str, str]
+    rows: Sequence[ReportRow],
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    legend: Mapping[str, str],
 ) -> Iterator[str]:
     """Yield the page piece by piece."""
     failed = sorted((r for r in rows if r.status == "failed"), key=lambda r: r.name)
@@ -123,7 +139,11 @@ def page(
     if failed:
         yield from _failures(failed)
     yield "<h2>Files, the most doubtful first</h2>\n"
-    yield "<p>The doubt score orders the files; it is not a probability of error.</p>\n"
+    yield "<p>The doubt score orders the files; it is not a probability of error. "
+    yield f"Cards are green below {_UNSURE}, orange, and red from {DOUBTFUL}. "
+    yield "Click a picture to make it large, and again to make it small.</p>\n"
+    if legend:
+        yield f'<p class="legend">{"".join(starmap(_colour, legend.items()))}</p>\n'
     yield "<ol>\n"
     yield from map(_card, shown)
     yield "</ol>\n</body>\n</html>\n"
@@ -144,6 +164,10 @@ def _head(title: str, facts: Mapping[str, str]) -> Iterator[str]:
     if facts:
         entries = " · ".join(f"{_safe(k)}: {_safe(v)}" for k, v in facts.items())
         yield f'<p class="facts">{entries}</p>\n'
+
+
+def _colour(name: str, colour: str) -> str:
+    return f'<span style="--colour:{_safe(colour)}">{_safe(name)}</span>'
 
 
 def _counts(shown: Sequence[ReportRow], failed: Sequence[ReportRow]) -> str:
@@ -191,7 +215,9 @@ def _picture(row: ReportRow) -> str:
     for magic, kind in _PICTURES.items():
         if row.thumbnail.startswith(magic):
             data = b64encode(row.thumbnail).decode("ascii")
-            return f'<img alt="" src="data:{kind};base64,{data}">'
+            image = f'<img alt="" src="data:{kind};base64,{data}">'
+            box = f'<input type="checkbox" aria-label="enlarge {_safe(row.name)}">'
+            return f"<label>{box}{image}</label>"
     raise ConfigError("thumbnail", f"of {row.name} is no picture", "Give a JPEG or PNG")
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medseg.batch import pipeline
+from medseg.batch.gallery import picture_side
 from medseg.batch.isolate import IsolatedReader
 from medseg.batch.items import Item, Plan
 from medseg.batch.job import BatchOptions, Job, StagedPredictor
@@ -88,7 +89,8 @@ def run_plan(
         remove_stale(plan.out)
         job = Job.of(plan.out, predictor, options)
         with _reader(options) as read:
-            run = Run(plan, replace(job, read=read), progress or _silent)
+            job = replace(job, read=read, picture=picture_side(len(plan.items)))
+            run = Run(plan, job, progress or _silent)
             todo = run.skip_done()
             cancelled, stopped = False, None
             try:

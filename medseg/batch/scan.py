@@ -103,6 +103,12 @@ def inspect(path: Path, name: str) -> Found:
     )
 
 
+def is_dicom(case: Found) -> bool:
+    """Return whether a case is a DICOM image, by its name or else its content."""
+    named = case.name.lower().endswith(_DICOM_SUFFIXES)
+    return case.series or named or _has_dicom_mark(str(case.path))
+
+
 def _folders(
     root: Path, skip: Identity | None
 ) -> Iterator[tuple[str, str, list[os.DirEntry[str]], str]]:

@@ -6,7 +6,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from medseg.batch import gallery, tables
 from medseg.batch.items import Item, Plan
 from medseg.batch.job import Job
 from medseg.batch.journal import Entry, Journal, is_done
+from medseg.batch.superseded import remove_superseded
 from medseg.batch.work import Case, failure, infer, load, save
 from medseg.errors import DiskError, ExitCode
 
@@ -30,6 +32,16 @@ class Progress:
     entry: Entry | None = None
     source: Path | None = None
 
+    def cancelled(self) -> str:
+        """Return the last line of a run that is stopped here."""
+        left = self.total - self.done - self.failed - self.skipped
+        counts = f"{self.done} done, {self.failed} failed, {self.skipped} skipped"
+        return counts + _goes_on(left)
+
+
+def _goes_on(left: int) -> str:
+    return f"; cancelled, {left} left: the same command goes on"
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -44,6 +56,7 @@ class Summary:
         failures: The table of failures, where there is one.
         cancelled: The user stopped the run.
         error: The disk error that stopped it.
+        left: Cases that it did not reach.
     """
 
     done: int
@@ -54,6 +67,7 @@ class Summary:
     failures: Path | None = None
     cancelled: bool = False
     error: DiskError | None = None
+    left: int = 0
 
     @property
     def exit_code(self) -> ExitCode:
@@ -66,9 +80,9 @@ class Summary:
 
     def __str__(self) -> str:
         line = f"{self.done} done, {self.failed} failed, {self.skipped} skipped"
-        return (
-            f"{line} (see {self.failures})" if self.failed and self.failures else line
-        )
+        if self.failed and self.failures:
+            line += f" (see {self.failures})"
+        return line + _goes_on(self.left) if self.cancelled else line
 
 
 Listener = Callable[[Progress], None]
@@ -83,6 +97,7 @@ class Run:
         self.stop = threading.Event()
         self._progress = progress
         self._journal = Journal(plan.out)
+        self._earlier = self._journal.read()
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._seconds: Counter[str] = Counter()
@@ -90,7 +105,7 @@ class Run:
 
     def skip_done(self) -> list[Item]:
         """Count the cases that need no work; return the others."""
-        options, entries = self.job.options, self._journal.read()
+        options, entries = self.job.options, self._earlier
         todo = []
         for item in self.plan.items:
             done = not options.overwrite and is_done(
@@ -109,12 +124,28 @@ class Run:
         return todo
 
     def record(self, item: Item, entry: Entry) -> None:
-        """Journal one case and count it; safe from any thread."""
+        """Journal one case and count it; safe from any thread.
+
+        Raises:
+            DiskError: If that, or removing a mask of another form, fails.
+        """
+        entry = self._replace_earlier(item, entry)
         with self._lock:
             self._counts[entry.status] += 1
             self._seconds.update(entry.seconds)
             self._journal.append(entry)
             self._tell(entry, item.source)
+
+    def _replace_earlier(self, item: Item, entry: Entry) -> Entry:
+        before = self._earlier.last_done(item.name)
+        if before is None or {o.path for o in before.outputs} <= set(item.outputs):
+            return entry
+        notes = remove_superseded(before, entry, self.plan.out, self._planned)
+        return replace(entry, warnings=(*entry.warnings, *notes)) if notes else entry
+
+    @cached_property
+    def _planned(self) -> frozenset[str]:
+        return frozenset(o for item in self.plan.items for o in item.outputs)
 
     def load(self, item: Item) -> Case:
         """Read and prepare one case."""
@@ -156,6 +187,7 @@ class Run:
             failures,
             cancelled,
             error,
+            len(self.plan.items) - self._counts.total(),
         )
 
     def _write_tables(self, early: bool) -> Path:

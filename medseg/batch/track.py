@@ -20,9 +20,9 @@ from medseg.batch.session import Listener, Progress
 from medseg.batch.track_extras import Result, write_extras
 from medseg.batch.track_frames import DrawnRun, FrameRun
 from medseg.batch.track_options import TrackOptions, TrackSummary, link_spacing
+from medseg.batch.track_plan import MoviePlan, check_cells, plan_movie
 from medseg.batch.track_record import (
     WORK_NAME,
-    check_out,
     digest,
     finished,
     remove_extras,
@@ -32,7 +32,6 @@ from medseg.batch.track_size import size_of_movie
 from medseg.errors import PlanError
 from medseg.io.atomic import make_folder, remove_stale
 from medseg.io.ctc import ResultWriter
-from medseg.io.movie import Movie, open_movie
 from medseg.track import (
     Fill,
     estimate_parameters,
@@ -65,24 +64,33 @@ def track_movie(
         masks: Folder of instance masks to link; then no network runs.
 
     Raises:
-        PlanError: If ``out`` is an input, or holds a result of another program or
-            one that was changed by hand.
-        ConfigError: If a link parameter is unknown or out of range, or the model
-            gives no instances.
-        FileError: If the movie cannot be opened, or the result would not be valid.
+        PlanError: As `plan_movie`, or if there is neither predictor nor masks.
+        ConfigError: As `plan_movie`, or if the model gives no instances.
+        FileError: If a mask to link cannot be read, or the result would not be valid.
         LockedError: If another run holds ``out``.
         DiskError: If the disk is full or not writable.
         KeyboardInterrupt: If the user stopped it; a rerun resumes.
     """
-    out, options = Path(out), options or TrackOptions()
-    movie = open_movie(Path(sequence))
-    drawn = open_movie(Path(masks)) if masks is not None else None
-    inputs = [Path(p) for p in (sequence, masks) if p is not None]
-    check_out(out, inputs, overwrite=options.overwrite)
-    make_folder(out)
-    with hold(out):
-        remove_stale(out)
-        return _Run(movie, drawn, out, predictor, options, progress or _silent).go()
+    options = options or TrackOptions()
+    plan = plan_movie(sequence, out, options, masks=masks)
+    return run_movie(plan, predictor, options, progress)
+
+
+def run_movie(
+    plan: MoviePlan,
+    predictor: StagedPredictor | None,
+    options: TrackOptions,
+    progress: Listener | None = None,
+) -> TrackSummary:
+    """Run a plan; see `track_movie`."""
+    if plan.drawn is None:
+        if predictor is None:
+            raise PlanError("model", "is not given", "Give --model or --masks")
+        check_cells(predictor.labels)
+    make_folder(plan.out)
+    with hold(plan.out):
+        remove_stale(plan.out)
+        return _Run(plan, predictor, options, progress or _silent).go()
 
 
 def _silent(progress: Progress) -> None:
@@ -94,16 +102,14 @@ class _Run:
 
     def __init__(
         self,
-        movie: Movie,
-        drawn: Movie | None,
-        out: Path,
+        plan: MoviePlan,
         predictor: StagedPredictor | None,
         options: TrackOptions,
         progress: Listener,
     ) -> None:
-        self.movie, self.drawn, self.out = movie, drawn, out
+        self.movie, self.drawn, self.out = plan.movie, plan.drawn, plan.out
         self.predictor, self.options, self.progress = predictor, options, progress
-        self.work = out / WORK_NAME
+        self.work = plan.out / WORK_NAME
         facts = dict(predictor.describe()) if predictor else {}
         facts.pop("versions", None)
         # All that decides the result but the pixels, as plain data.
@@ -133,8 +139,7 @@ class _Run:
         """Return where the instance masks come from, and what the record says of it."""
         if self.drawn is not None:
             return DrawnRun(self.drawn), {}
-        if self.predictor is None:
-            raise PlanError("model", "is not given", "Give --model or --masks")
+        assert self.predictor is not None, "run_movie has checked"
         predictor, facts = self.predictor, {}
         if predictor.looks_for_size:
             size = size_of_movie(self.movie, self.work, predictor)

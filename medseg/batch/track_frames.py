@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from medseg.batch.job import BatchOptions, Job, StagedPredictor
 from medseg.batch.journal import Entry, Journal, Output, hash_file
 from medseg.batch.session import Listener, Progress
-from medseg.errors import ConfigError, FileError, MedsegError
+from medseg.errors import FileError, MedsegError
 from medseg.image import Image
 from medseg.io.ctc import read_mask_file, write_mask_file
 
@@ -58,9 +58,6 @@ class FrameRun:
         work: Folder of the masks and the journal; made where it is missing.
         predictor: Loaded once; its labels are instances.
         progress: Called after each frame.
-
-    Raises:
-        ConfigError: If the model gives no instances.
     """
 
     def __init__(
@@ -70,12 +67,6 @@ class FrameRun:
         predictor: StagedPredictor,
         progress: Listener,
     ) -> None:
-        if predictor.labels.kind != "instances":
-            raise ConfigError(
-                "model",
-                f"gives {predictor.labels.kind} labels, no single cells",
-                "Choose a model of cells or nuclei",
-            )
         self._movie, self._work = movie, work
         self._predictor = predictor
         self.job = Job.of(work, predictor, BatchOptions())

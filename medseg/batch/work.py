@@ -124,7 +124,7 @@ def save(case: Case, job: Job) -> Entry:
             with _stage(case, "measure"):
                 measures = measure(segmentation, case.output, job.predictor)
                 if case.image is not None:
-                    case.thumbnail = thumbnail(case.image, segmentation)
+                    case.thumbnail = thumbnail(case.image, segmentation, job.picture)
     return _entry(case, outputs, measures, job)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from medseg import __version__
 from medseg.cli import commands, models, napari, predict, track
 from medseg.errors import ExitCode, ImageWarning, MedsegError, printable
 
@@ -28,11 +29,24 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"medseg {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
+    version: bool = typer.Option(
+        False,
+        "--version",
+        is_eager=True,
+        callback=_show_version,
+        help="Show the version and exit.",
+    ),
 ) -> None:
-    pass  # read in run(), where it is also accepted after the subcommand
+    pass  # debug is read in run(), where it is also accepted after the subcommand
 
 
 app.command("demo")(commands.demo)

@@ -40,7 +40,12 @@ def evaluate(
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True masks.")],
     labels: Annotated[
         list[str] | None,
-        typer.Option("--labels", help="Structures, by default all; also: lungs."),
+        typer.Option(
+            "--labels",
+            metavar="NAME,NAME",
+            help="Structures, with commas or given again; also lungs (both). "
+            "Default: all.",
+        ),
     ] = None,
     json: Annotated[
         Path | None, typer.Option("--json", help="Also write all numbers here.")
@@ -56,15 +61,37 @@ def evaluate(
         Path | None,
         typer.Option("--errors", help="With --ctc: a .csv file of every single error."),
     ] = None,
+    frames: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST-LAST", help="With --ctc: score these frames alone."
+        ),
+    ] = None,
+    only_predicted: Annotated[
+        bool,
+        typer.Option("--only-predicted", help="Leave out cases without a prediction."),
+    ] = False,
 ) -> None:
     """Score masks against the truth.
 
     Dice, IoU, NSD, HD95 and ASSD per case and structure; with --ctc the measures of
     the Cell Tracking Challenge.
+
+    PRED and TRUTH each hold a file a case (a/b.tif), a folder a case
+    (a/b/heart.png) or a folder a structure (heart/a/b.png); in all of them the case
+    is a/b. With --ctc: 01_RES and 01_GT, or the data set folders that hold them.
+
+    Exit codes: 0 all scored, 1 a prediction is missing or unusable, 2 nothing could
+    be scored, 4 disk full.
     """
     if ctc:
-        _evaluate_ctc(pred, truth, json, errors)
+        if only_predicted:
+            problem = "and --ctc are both given"
+            raise ConfigError("--only-predicted", problem, "Leave out one of them")
+        _evaluate_ctc(pred, truth, parse_frames(frames), json, errors)
         return
+    if frames is not None:
+        raise ConfigError("--frames", "is for cell movies", "Add --ctc")
     from medseg.batch.evaluate import (
         EvaluateOptions,
         evaluate_folder,
@@ -74,24 +101,44 @@ def evaluate(
     if json is not None and json.suffix != ".json":
         raise ConfigError("--json", f"{json} does not end in .json", "Name it so")
     chosen = tuple(n for text in labels or () for n in text.split(",")) or None
-    options = EvaluateOptions(structures=chosen, spacing=spacing)
+    options = EvaluateOptions(
+        structures=chosen, spacing=spacing, only_predicted=only_predicted
+    )
     result = evaluate_folder(pred, truth, options)
     typer.echo(printable_lines(result.table()))
     if json is not None:
         write_evaluation(result, json)
-    for problem in result.problems:
-        say(problem.message)
+    for line in result.complaints():
+        say(line)
     if result.problems:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
+def parse_frames(text: str | None) -> tuple[int, int] | None:
+    """Return the frames that ``FIRST-LAST`` means, both included.
+
+    Raises:
+        ConfigError: If it is anything else.
+    """
+    if text is None:
+        return None
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise ConfigError("--frames", f"is {text!r}", "Give FIRST-LAST, as 44-64")
+    return int(first), int(last)
+
+
 def _evaluate_ctc(
-    result: Path, truth: Path, json: Path | None, errors: Path | None
+    result: Path,
+    truth: Path,
+    frames: tuple[int, int] | None,
+    json: Path | None,
+    errors: Path | None,
 ) -> None:
     """Score tracking results; a sequence without any is named and counts as failed."""
     from medseg.batch.evaluate_ctc import evaluate_result
 
-    evaluation = evaluate_result(result, truth, json=json, errors=errors)
+    evaluation = evaluate_result(result, truth, frames=frames, json=json, errors=errors)
     typer.echo(printable_lines(evaluation.table()))
     if evaluation.n_failed:
         raise typer.Exit(ExitCode.SOME_FAILED)
@@ -109,9 +156,17 @@ def measure(
 ) -> None:
     """Heart and lung sizes of chest masks, or the cells of a tracking result.
 
-    Chest: one row a film, cardiothoracic ratio with its two lines, areas, doubt.
-    Cells (a folder such as 01_RES): one row a cell and frame; beside it the tables of
-    tracks and of counts, and curves over time.
+    Chest: one row a film, cardiothoracic ratio with its two lines, areas, and what
+    looks wrong. MASKS are files, or folders with a file a case (a/b.tif), a folder a
+    case (a/b/heart.png) or a folder a structure (heart/a/b.png). The column doubt is
+    empty: it needs the probabilities that only predict has.
+
+    Cells: MASKS is one folder such as 01_RES, with maskNNN.tif and res_track.txt. One
+    row a cell and frame; beside the table those of tracks and of counts, and curves
+    over time.
+
+    Exit codes: 0 done, 1 a mask could not be measured, 2 nothing written, 4 disk
+    full.
     """
     from medseg.batch.measure import measure_folder
     from medseg.batch.measure_cells import is_result, measure_result
@@ -155,14 +210,31 @@ def info(
 
     from medseg.io import probe
 
-    facts: dict[str, Any] = asdict(probe(path))
+    found = probe(path)
+    facts: dict[str, Any] = asdict(found)
+    facts["structures"] = _structures(path)
     if json:
         typer.echo(json_module.dumps(facts, default=str, indent=2))
         return
+    if found.unit == "px":
+        facts["spacing"] = "not stated"
+        del facts["unit"], facts["detector_plane"]
+    facts = {name: value for name, value in facts.items() if value not in ("", ())}
     width = max(map(len, facts))
     for name, value in facts.items():
-        shown = " x ".join(map(str, value)) if isinstance(value, tuple) else value
+        joint = ", " if name in ("structures", "notes") else " x "
+        shown = joint.join(map(str, value)) if isinstance(value, tuple) else value
         typer.echo(f"{name:<{width}}  {printable(shown)}")
+
+
+def _structures(path: Path) -> tuple[str, ...]:
+    """Return the names of a mask's structures, where its header has them."""
+    from medseg.io.limits import Limits
+    from medseg.io.read import opened
+
+    with opened(path, Limits(), header_only=True) as file:
+        labels = file.block.labels if file.block else None
+    return labels.names if labels else ()
 
 
 def doctor() -> None:

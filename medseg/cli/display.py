@@ -83,10 +83,9 @@ class Display:
 
     def counts(self) -> str:
         """Return the last line of a run that is stopped now."""
-        p = self.latest
-        if p is None:
-            return "0 done, 0 failed, 0 skipped"
-        return f"{p.done} done, {p.failed} failed, {p.skipped} skipped"
+        if self.latest is None:
+            return "0 done, 0 failed, 0 skipped; cancelled before the first"
+        return self.latest.cancelled()
 
     def _left(self, progress: Progress) -> str:
         worked = progress.done + progress.failed

@@ -33,7 +33,14 @@ def show(name: Name) -> None:
 @app.command()
 def verify(
     name: Name,
-    sha256: Annotated[str | None, typer.Option(help="Hash to be had.")] = None,
+    sha256: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HASH",
+            help="The SHA-256 that weights.safetensors must have, 64 digits: proves "
+            "that it is the one that its maker named to you.",
+        ),
+    ] = None,
 ) -> None:
     """Load a model with every check."""
     from medseg.model import verify_model
@@ -67,7 +74,15 @@ def unpack(
 def convert(
     source: Annotated[Path, typer.Argument(metavar="WEIGHTS.pt")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The new model folder.")],
-    spec: Annotated[Path, typer.Option("--spec", help="Its model.json.")],
+    spec: Annotated[
+        Path,
+        typer.Option(
+            "--spec",
+            metavar="MODEL.json",
+            help="What the weights are: network, labels, preprocessing, as in the "
+            "model.json of a shipped model; weights and self_test are filled in.",
+        ),
+    ],
 ) -> None:
     """Turn PyTorch weights into a model folder."""
     from medseg.model import convert as run

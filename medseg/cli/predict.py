@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from medseg.cli.display import Display, run_cancellable, say
-from medseg.errors import ConfigError, ExitCode
+from medseg.errors import ConfigError, ExitCode, counted
 
 if TYPE_CHECKING:
     from medseg.batch.items import Plan
@@ -48,7 +48,11 @@ Dask = Annotated[
 ]
 Format = Annotated[
     Literal["same", "nii.gz", "tif", "png", "dcm-seg"],
-    typer.Option("--format", help="Of the masks; same: that of the image."),
+    typer.Option(
+        "--format",
+        help="Of the masks; same: that of the image, but .nii.gz for DICOM and, as "
+        "chest structures overlap and a PNG holds no layers, .tif for PNG and JPEG.",
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Processor threads of the network.")
@@ -97,12 +101,22 @@ def predict(
         bool, typer.Option("--verify", help="Check finished masks by their hash.")
     ] = False,
     isolate: Annotated[
-        bool, typer.Option("--isolate", help="Read files in child processes.")
+        bool,
+        typer.Option(
+            "--isolate",
+            help="Read files in child processes, with a time limit: a file that "
+            "crashes or hangs its reader costs that file alone. Slower.",
+        ),
     ] = False,
     diameter: CellDiameter = "auto",
     threads: Threads = None,
     sha256: Annotated[
-        str | None, typer.Option(help="Accept only weights with this hash.")
+        str | None,
+        typer.Option(
+            metavar="HASH",
+            help="Stop unless the SHA-256 of the model's weights.safetensors is this "
+            "one: 64 digits, as 'medseg models show' prints. For one --model.",
+        ),
     ] = None,
 ) -> None:
     """Segment images, folders, or thousands.
@@ -201,7 +215,7 @@ def _executor(
         return nullcontext()
     from medseg.batch.dask import executor
     from medseg.batch.load import load_predictor
-    from medseg.model import shipped_models
+    from medseg.model_files import shipped_models
 
     # Workers run what this process would: else a resume would not know its own.
     facts = predictor.describe()
@@ -215,8 +229,10 @@ def _executor(
 
 
 def _size(plan: Plan) -> str:
-    ignored = f", {plan.ignored} other files ignored" if plan.ignored else ""
-    return f"{len(plan.items)} images, {plan.input_bytes / 1e6:.1f} MB{ignored}"
+    others = counted(plan.ignored, "other file")
+    ignored = f", {others} ignored" if plan.ignored else ""
+    images = counted(len(plan.items), "image")
+    return f"{images}, {plan.input_bytes / 1e6:.1f} MB{ignored}"
 
 
 def _close(summary: Summary, seconds: float) -> None:

@@ -16,7 +16,7 @@ from medseg.cli.predict import (
     Threads,
     parse_diameter,
 )
-from medseg.errors import ConfigError, ExitCode
+from medseg.errors import ConfigError, ExitCode, counted
 
 if TYPE_CHECKING:
     from medseg.batch.track import TrackOptions, TrackSummary
@@ -87,8 +87,9 @@ def track(
     Writes maskNNN.tif and res_track.txt as the Cell Tracking Challenge wants them.
     A run that was ended resumes by itself when it is started again.
 
-    Exit codes: 0 done, 1 a frame failed, 2 nothing written, 3 another run holds
-    OUT, 4 disk full, 130 cancelled.
+    Exit codes: 0 done, 1 a frame failed or the result is not valid (the other frames
+    are kept), 2 it cannot start and nothing is written, 3 another run holds OUT, 4
+    disk full, 130 cancelled.
     """
     from medseg.batch.track import TrackOptions
 
@@ -150,20 +151,18 @@ def run(
     arguments: dict[str, Any],
     display: Display,
 ) -> ExitCode:
-    """Load, run, and say how it ended."""
-    from medseg.batch.load import load_predictor
-    from medseg.batch.track import track_movie
+    """Plan, load, run, and say how it ended; a plan can fail without loading."""
+    from medseg.batch.load import load_labels, load_predictor
+    from medseg.batch.track import run_movie
+    from medseg.batch.track_plan import check_cells, plan_movie
 
-    if options.geff:
-        from medseg.track.geff_file import check_geff
-
-        check_geff()  # before the hour that the network may take
-    predictor = load_predictor(**arguments) if masks is None else None
+    plan, predictor = plan_movie(sequence, out, options, masks=masks), None
+    if masks is None:
+        check_cells(load_labels(arguments["models"]))
+        predictor = load_predictor(**arguments)
     start = time.monotonic()
     with display:
-        summary = track_movie(
-            sequence, out, predictor, options, display.show, masks=masks
-        )
+        summary = run_movie(plan, predictor, options, display.show)
     _close(summary, time.monotonic() - start)
     return ExitCode.SOME_FAILED if summary.errors else ExitCode.DONE
 
@@ -171,10 +170,9 @@ def run(
 def _close(summary: TrackSummary, seconds: float) -> None:
     facts = summary.facts
     if facts:
-        frames = facts["frames"]
+        found = (counted(facts[f"{x}s"], x) for x in ("cell", "track", "division"))
         say(
-            f"{frames} frames in {seconds:.1f} s: {facts['cells']} cells, "
-            f"{facts['tracks']} tracks, {facts['divisions']} divisions, "
-            f"{facts['filled']} gaps filled"
+            f"{counted(facts['frames'], 'frame')} in {seconds:.1f} s: "
+            f"{', '.join(found)}, {counted(facts['filled'], 'mask')} drawn into gaps"
         )
     say(str(summary))

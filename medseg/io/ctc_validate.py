@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg.errors import FileError
+from medseg.errors import FileError, counted
 from medseg.io.ctc_masks import MaskMovie, open_masks, read_mask_file
 from medseg.io.track_table import MAX_LABEL, read_numbered_rows
 
@@ -89,8 +89,8 @@ def _frame_problems(
     for frame in sorted(set(frames) - set(masks.frames)):
         yield FileError(
             folder / f"mask{frame:0{digits}d}.tif",
-            f"frame {frame} has no mask; there are {len(masks)} masks for "
-            f"{len(frames)} frames",
+            f"frame {frame} has no mask; there are {counted(len(masks), 'mask')} for "
+            f"{counted(len(frames), 'frame')}",
             "Write one for every frame, also for one without cells",
         )
     for frame in sorted(set(masks.frames) - set(frames)):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import ConfigError, FileError
+from medseg.errors import ConfigError, FileError, counted
 from medseg.io.atomic import make_folder, replace_file, sync_folder, write_error
 from medseg.io.ctc_validate import TABLE, plain_shape, validate_result
 from medseg.io.track_table import MAX_LABEL, write_track_table
@@ -101,7 +101,8 @@ class ResultWriter:
         if odd:
             raise FileError(
                 self.folder,
-                f"{len(self._written)} masks for {len(frames)} frames; frame {odd[0]} "
+                f"{counted(len(self._written), 'mask')} for "
+                f"{counted(len(frames), 'frame')}; frame {odd[0]} "
                 f"has no {'movie' if odd[0] in self._written else 'mask'}",
                 "Write one for every frame, also for one without cells",
             )

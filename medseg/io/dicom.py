@@ -75,13 +75,12 @@ def _check_ends(source: Source, dataset: Dataset) -> None:
         if isinstance(element, RawDataElement) and element.length != 0xFFFFFFFF:
             present = len(element.value or b"")
             if present < element.length and int(element.tag) != 0x7FE00010:
-                raise source.fail(
+                raise source.damaged(
                     f"truncated: element {element.tag} wants {element.length} bytes, "
                     f"{present} present",
-                    "Get the file again from its source",
                 )
     if not len(dataset):
-        raise source.fail("not a DICOM file, or truncated: no data element in it")
+        raise source.damaged("not a DICOM file, or truncated: no data element in it")
 
 
 def open_dicom(source: Source) -> Opened:

@@ -112,11 +112,11 @@ def _run_lengths(source: Source, dataset: Dataset, facts: PixelFacts) -> NDArray
     planes = np.empty((facts.frames, size, width), np.uint8)
     frames = list(generate_frames(dataset.PixelData, number_of_frames=facts.frames))
     if len(frames) != facts.frames:
-        raise source.fail(f"{facts.frames} frames declared, {len(frames)} present")
+        raise source.damaged(f"{facts.frames} frames declared, {len(frames)} present")
     for number, frame in enumerate(frames):
         offsets = np.frombuffer(frame, "<u4", 16).astype(int)
         if offsets[0] != width:
-            raise source.fail(
+            raise source.damaged(
                 f"damaged RLE data: {offsets[0]} segments in frame {number + 1}, "
                 f"{width} expected"
             )

@@ -149,7 +149,7 @@ def frame_plane(source: Source, dataset: Dataset, index: int) -> Plane:
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
     own = dataset.PerFrameFunctionalGroupsSequence
     if index >= len(own):
-        raise source.fail(
+        raise source.damaged(
             f"frame {index + 1} has no functional group, {len(own)} present"
         )
 

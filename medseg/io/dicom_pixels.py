@@ -116,9 +116,8 @@ def read_facts(source: Source, dataset: Dataset) -> PixelFacts:
     shape = (facts.frames, facts.rows, facts.columns)
     source.limits.check(source.path, shape, allocated // 8)
     if not source.header_only and not dataset.get("PixelData"):
-        raise source.fail(
+        raise source.damaged(
             "no pixels: it holds no image, or is truncated before its pixels",
-            "Get the file again from its source",
         )
     return facts
 

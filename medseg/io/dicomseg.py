@@ -84,7 +84,7 @@ def _frames(
         inner = group.get("SegmentIdentificationSequence") or common
         numbers.append(found.index(int(inner[0].ReferencedSegmentNumber)))
     if len(numbers) != count:
-        raise source.fail(f"{count} frames, {len(numbers)} of them described")
+        raise source.damaged(f"{count} frames, {len(numbers)} of them described")
     exclusive = dataset.get("ContentLabel") == "EXCLUSIVE"
     kind: Kind = "exclusive" if exclusive else "overlapping"
     return LabelSet(tuple(labels), kind), frames, numbers

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Deflate cannot expand by more than 1032; a declared size beyond this is a lie.
 DEFLATE_RATIO = 1100
+# What to do with a file that did not arrive whole.
+AGAIN = "Get the file again from its source"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def check_deflate(path: Path, wanted: int, present: int) -> None:
             f"declares {wanted} bytes of pixels but holds {present} bytes, which "
             f"deflate cannot expand beyond {present * DEFLATE_RATIO}: truncated, or "
             "it lies about its size",
-            "Get the file again from its source",
+            AGAIN,
         )
 
 
@@ -89,5 +91,5 @@ def check_present(path: Path, wanted: int, present: int) -> None:
         raise FileError(
             path,
             f"truncated: {wanted} bytes of pixels wanted, {max(present, 0)} present",
-            "Get the file again from its source",
+            AGAIN,
         )

@@ -93,7 +93,7 @@ def _header(source: Source) -> tuple[dict[str, str], int]:
     for line in raw[: end.end()].decode("utf-8", "replace").splitlines():
         key, mark, value = line.partition("=")
         if not mark and line.strip():
-            raise source.fail(f"damaged MetaImage header line {line[:40]!r}")
+            raise source.damaged(f"damaged MetaImage header line {line[:40]!r}")
         fields[key.strip()] = value.strip()
     return fields, end.end()
 
@@ -201,7 +201,7 @@ def _data_stream(
         size = stream.seek(0, 2)
         start = size - nbytes if skip == -1 else skip
         if not 0 <= start <= size:
-            raise source.fail(
+            raise source.damaged(
                 f"a HeaderSize of {skip} leads past the end ({size} bytes)"
             )
     stream.seek(start)

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.errors import ConfigError, FileError, ImageWarning, printable
+from medseg.errors import (
+    ConfigError,
+    FileError,
+    ImageWarning,
+    counted,
+    printable,
+)
 from medseg.image import Image
 from medseg.io.limits import Limits
 from medseg.io.numbered import by_number, names_in
@@ -110,16 +116,19 @@ def open_movie(path: str | os.PathLike[str], *, limits: Limits | None = None) ->
     files = _frame_files(path)
     numbers, paths = tuple(files), tuple(files.values())
     movie: Movie | None = None
-    notes: tuple[str, ...] = ()
     for file_path in paths:
         with opened(file_path, limits, header_only=True) as file:
             if movie is None:
-                movie, notes = _movie(path, file, limits, numbers, paths), file.notes
+                movie = _movie(path, file, limits, numbers, paths)
+                _pass_on(file_path, file)
             _check_alike(file_path, file, movie)
     assert movie is not None, "by_number gave no file"
-    for note in notes:
-        warnings.warn(f"{printable(paths[0])}: {note}", ImageWarning, stacklevel=2)
     return movie
+
+
+def _pass_on(path: Path, file: Opened) -> None:
+    for note in file.notes:
+        warnings.warn(f"{printable(path)}: {note}", ImageWarning, stacklevel=3)
 
 
 def _open_pages(path: Path, limits: Limits) -> Movie:
@@ -131,6 +140,7 @@ def _open_pages(path: Path, limits: Limits) -> Movie:
         )
     with opened_page(path, 0, limits, header_only=True) as file:
         numbers = tuple(range(file.meta["pages"]))
+        _pass_on(path, file)
         return _movie(path, file, limits, numbers, ())
 
 
@@ -191,8 +201,8 @@ def _frame_files(folder: Path) -> dict[int, Path]:
     left = [*others, *(n for k, pairs in rows.items() if k != row for _, n in pairs)]
     if left:
         warnings.warn(
-            f"{printable(folder)}: {len(left)} images are no frames of the movie and "
-            f"not read ({', '.join(sorted(left)[:3])})",
+            f"{printable(folder)}: {counted(len(left), 'image')} beside the frames of "
+            f"the movie not read ({', '.join(sorted(left)[:3])})",
             ImageWarning,
             stacklevel=3,
         )
@@ -215,7 +225,8 @@ def _choose(
             "Put each movie into a folder of its own",
         )
     inside = sorted(p.name for p in folder.iterdir() if p.is_dir())[:5]
-    count = f"{len(others)} images, none with a frame number" if others else "0 images"
+    count = counted(len(others), "image")
+    count += ", none with a frame number" if others else ""
     remedy = f"Give one of its folders: {', '.join(inside)}" if inside else (
         "Name the frames t000.tif, t001.tif and so on"
     )  # fmt: skip

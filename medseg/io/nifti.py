@@ -106,7 +106,7 @@ def _header(source: Source, data: _Data) -> tuple[Any, str]:
 
     raw = data.read(348)
     if len(raw) < 348:
-        raise source.fail(
+        raise source.damaged(
             f"truncated: a NIfTI header has 348 bytes, {len(raw)} present"
         )
     sizes = {order: struct.unpack(order + "i", raw[:4])[0] for order in "<>"}
@@ -171,7 +171,7 @@ def _offset(source: Source, header: Any) -> int:
     if offset == 0:
         return least
     if not least <= offset < least + source.limits.max_header:
-        raise source.fail(
+        raise source.damaged(
             f"the data offset is {int(offset)}, at least {least} and within the file "
             f"expected ({source.size} bytes present)"
         )
@@ -231,14 +231,13 @@ def _pixels(source: Source, offset: int, nbytes: int) -> bytearray:
         # The checksum stands at the end of a gzip stream.
         trailing = len(data.read(_TRAILING + 1)) if data.packed else 0
     except EOFError as error:
-        raise source.fail(
+        raise source.damaged(
             f"truncated gzip: {nbytes} bytes of pixels wanted, {filled} present",
-            "Get the file again from its source",
         ) from error
     except (zlib.error, gzip.BadGzipFile) as error:
-        raise source.fail(f"damaged gzip data ({error})") from error
+        raise source.damaged(f"damaged gzip data ({error})") from error
     if trailing > _TRAILING:
-        raise source.fail(
+        raise source.damaged(
             f"lies about its size: more than {_TRAILING} bytes follow the declared "
             f"{nbytes}"
         )

@@ -99,9 +99,8 @@ def _header(source: Source) -> tuple[dict[str, str], dict[str, str], int]:
     end = re.search(rb"\r?\n\r?\n", raw)
     detached = re.search(rb"\n(data ?file):", raw[: end.start() if end else None], re.I)
     if end is None and not detached:
-        raise source.fail(
+        raise source.damaged(
             f"truncated: a NRRD header without end in {len(raw)} bytes",
-            "Get the file again from its source",
         )
     text = raw[: end.start() if end else None].decode("utf-8", "replace")
     fields: dict[str, str] = {}
@@ -115,7 +114,7 @@ def _header(source: Source) -> tuple[dict[str, str], dict[str, str], int]:
             continue
         key, mark, value = line.partition(":")
         if not mark:
-            raise source.fail(f"damaged NRRD header line {line[:40]!r}")
+            raise source.damaged(f"damaged NRRD header line {line[:40]!r}")
         if key.strip().lower() in fields:
             raise source.fail(f"the NRRD header gives {key[:40]!r} twice")
         fields[key.strip().lower()] = value.strip()
@@ -295,7 +294,7 @@ def _data_stream(
         start = stream.tell() - size + start + skip[0]
     if skip and skip[0]:
         if not 0 <= start <= size:
-            raise source.fail(
+            raise source.damaged(
                 f"a byte skip of {skip[0]} leads past the end ({size} bytes present)"
             )
         stream.seek(start)

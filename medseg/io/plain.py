@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from medseg.errors import FileError
 from medseg.io.limits import check_deflate, check_present
 
 if TYPE_CHECKING:
@@ -120,18 +119,16 @@ def _inflate(
             # One byte more than declared shows that it lies.
             out += unpacker.decompress(piece, max(1, min(2**24, nbytes + 1 - len(out))))
             if len(out) > nbytes:
-                raise source.fail(
+                raise source.damaged(
                     f"lies about its size: its {encoding} data inflate to more than "
                     f"the declared {nbytes} bytes"
                 )
     except (zlib.error, OSError, EOFError, ValueError) as error:
-        raise source.fail(f"damaged {encoding} data ({error})") from error
+        raise source.damaged(f"damaged {encoding} data ({error})") from error
     if len(out) < nbytes or not unpacker.eof:
-        raise FileError(
-            source.path,
+        raise source.damaged(
             f"truncated {encoding} data: {nbytes} bytes of pixels wanted, "
-            f"{len(out)} present",
-            "Get the file again from its source",
+            f"{len(out)} present"
         )
     return np.frombuffer(out, np.uint8)
 

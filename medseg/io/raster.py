@@ -72,6 +72,7 @@ def open_png(source: Source) -> Opened:
         block.geometry if block else Geometry.pixels(2),
         lambda mask: _load_png(source, header, mask),
         {"photometric": _COLOURS[header.colour], "bits": header.depth},
+        ("its alpha channel is not read",) if header.colour in (4, 6) else (),
         block=block,
     )
 
@@ -79,16 +80,20 @@ def open_png(source: Source) -> Opened:
 def _png_header(source: Source) -> _PngHeader:
     head = source.read(33)
     if len(head) < 33:
-        raise source.fail(f"truncated: a PNG header has 33 bytes, {len(head)} present")
+        raise source.damaged(
+            f"truncated: a PNG header has 33 bytes, {len(head)} present"
+        )
     width, height, depth, colour, method, filters, interlace = struct.unpack(
         ">IIBBBBB", head[16:29]
     )
     if head[12:16] != b"IHDR" or zlib.crc32(head[12:29]) != _u32(head, 29):
-        raise source.fail("damaged PNG header: wrong checksum of IHDR")
+        raise source.damaged("damaged PNG header: wrong checksum of IHDR")
     if colour not in _DEPTHS or depth not in _DEPTHS[colour]:
-        raise source.fail(f"damaged PNG header: {depth} bits of colour type {colour}")
+        raise source.damaged(
+            f"damaged PNG header: {depth} bits of colour type {colour}"
+        )
     if method or filters or interlace > 1:
-        raise source.fail("damaged PNG header: unknown compression or interlacing")
+        raise source.damaged("damaged PNG header: unknown compression or interlacing")
     return _PngHeader(width, height, depth, colour, bool(interlace))
 
 
@@ -138,7 +143,7 @@ def _check_chunks(source: Source, data: bytes, header: _PngHeader) -> tuple[str,
     for kind, start, length in _chunks(data):
         if zlib.crc32(data[start - 4 : start + length]) != _u32(data, start + length):
             name = kind.decode("latin-1")
-            raise source.fail(f"damaged: wrong checksum of PNG chunk {name}")
+            raise source.damaged(f"damaged: wrong checksum of PNG chunk {name}")
         if kind in (b"zTXt", b"iTXt", b"iCCP"):
             _check_text(source, kind, data[start : start + length])
         kinds.add(kind)
@@ -147,9 +152,8 @@ def _check_chunks(source: Source, data: bytes, header: _PngHeader) -> tuple[str,
         if kind == b"IEND":
             break
     if b"IDAT" not in kinds or (b"IEND" not in kinds and end < len(data)):
-        raise source.fail(
+        raise source.damaged(
             f"truncated: the last PNG chunk is incomplete, {len(data)} bytes present",
-            "Get the file again from its source",
         )
     if not header.interlaced:
         check_deflate(source.path, header.packed_bytes, packed)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from medseg.errors import FileError
+from medseg.io.limits import AGAIN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +122,7 @@ def decide(path: Path, head: bytes, size: int, name: str | None = None) -> Forma
     """
     suffix = suffix_of(name or path.name)
     if size == 0:
-        raise FileError(path, "empty (0 bytes)", "Get the file again from its source")
+        raise FileError(path, "empty (0 bytes)", AGAIN)
     content = content_of(head)
     expected: str = SUFFIXES.get(suffix, "")
     if suffix == ".nii.gz":
@@ -145,7 +146,7 @@ def decide(path: Path, head: bytes, size: int, name: str | None = None) -> Forma
         )
     if suffix == ".nii" and size < 352:
         raise FileError(
-            path, f"truncated: a NIfTI header has 352 bytes, {size} present"
+            path, f"truncated: a NIfTI header has 352 bytes, {size} present", AGAIN
         )
     raise FileError(
         path,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from numpy.typing import NDArray
 
 from medseg.errors import FileError, MedsegError
-from medseg.io.limits import Limits
+from medseg.io.limits import AGAIN, Limits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +47,10 @@ class Source:
     def fail(self, problem: str, remedy: str = "") -> FileError:
         """Return the error that says what is wrong with this file."""
         return FileError(self.path, problem, remedy)
+
+    def damaged(self, problem: str) -> FileError:
+        """Return the error of a file that did not arrive whole."""
+        return self.fail(problem, AGAIN)
 
 
 # Pixels as (C, [Z,] Y, X) and notes on them; True asks for values as stored, which
@@ -110,7 +114,4 @@ def _damaged(source: Source, kind: str, error: Exception, quote: bool) -> FileEr
     words = type(error).__name__
     if quote and str(source.path) not in str(error):  # which the message begins with
         words += f": {error}"
-    return source.fail(
-        f"truncated or damaged {kind} data ({words[:160]})",
-        "Get the file again from its source",
-    )
+    return source.damaged(f"truncated or damaged {kind} data ({words[:160]})")

@@ -48,6 +48,8 @@ def open_tiff(source: Source) -> Opened:
     pages = _pages(source)
     first = pages[0]
     dtype, samples = _check_kind(source, first)
+    if dtype.itemsize > 1:  # with 8 bits it may well be a photograph
+        _check_colour(source, first)
     for number, page in enumerate(pages):
         _check_page(source, page, first, number)
     layout = read_layout(source, first, len(pages))
@@ -70,7 +72,7 @@ def open_tiff(source: Source) -> Opened:
             "photometric": _PHOTOMETRIC[int(first.photometric)],
             "bits": int(first.bitspersample),
         },
-        layout.notes,
+        (*layout.notes, *_alpha(first)),
         layout.block,
     )
 
@@ -91,6 +93,7 @@ def open_page(source: Source, number: int) -> Opened:
     pages = _pages(source, numbers)
     first, page = pages[0], pages[-1]
     dtype, samples = _check_kind(source, first)
+    _check_colour(source, first)
     for n, each in zip(numbers, pages, strict=True):
         _check_page(source, each, first, n)
     layout = read_layout(source, first, count)
@@ -114,6 +117,7 @@ def open_page(source: Source, number: int) -> Opened:
             "bits": int(first.bitspersample),
             "pages": count,
         },
+        _alpha(first),
     )
 
 
@@ -135,7 +139,7 @@ def _directories(source: Source) -> list[int]:
     order = "<" if head[:2] == b"II" else ">"
     big = head[2:4] in (b"+\0", b"\0+")
     if len(head) < (16 if big else 8):
-        raise source.fail(f"truncated: a TIFF header, {len(head)} bytes present")
+        raise source.damaged(f"truncated: a TIFF header, {len(head)} bytes present")
     word, entry, start = ("Q", 20, 8) if big else ("I", 12, 4)
     count_code = "Q" if big else "H"
     width = struct.calcsize(order + word)
@@ -143,7 +147,7 @@ def _directories(source: Source) -> list[int]:
     seen: list[int] = []
     while offset:
         if offset in seen[-64:] or len(seen) >= _MAX_PAGES:
-            raise source.fail(
+            raise source.damaged(
                 f"its TIFF directories form a loop (directory {len(seen) + 1} at "
                 f"byte {offset})"
             )
@@ -151,7 +155,7 @@ def _directories(source: Source) -> list[int]:
         length = struct.calcsize(order + count_code)
         raw = source.read(length, offset) if offset < source.size else b""
         if len(raw) < length:
-            raise source.fail(
+            raise source.damaged(
                 f"truncated: TIFF directory {len(seen)} is at byte {offset}, past the "
                 f"end at {source.size}"
             )
@@ -159,13 +163,13 @@ def _directories(source: Source) -> list[int]:
         link = offset + length + entries * entry
         raw = source.read(width, link) if link < source.size else b""
         if len(raw) < width:
-            raise source.fail(
+            raise source.damaged(
                 f"truncated: TIFF directory {len(seen)} declares {entries} entries, "
                 f"past the end at {source.size}"
             )
         (offset,) = struct.unpack(order + word, raw)
     if not seen:
-        raise source.fail("no TIFF directory: the file holds no image")
+        raise source.damaged("no TIFF directory: the file holds no image")
     return seen
 
 
@@ -190,6 +194,26 @@ def _check_kind(source: Source, page: TiffPage) -> tuple[np.dtype[Any], int]:
     if page.imagedepth > 1:
         raise source.fail("a TIFF with volumes inside a page is not read")
     return dtype.newbyteorder("="), samples
+
+
+def _check_colour(source: Source, page: TiffPage) -> None:
+    """Refuse colour in planes of their own: as a rule these are frames or slices.
+
+    tifffile writes 3 or 4 grey images so, as one page, unless it is told not to.
+    """
+    if page.photometric == 2 and page.planarconfig == 2:
+        raise source.fail(
+            f"one page with {page.samplesperpixel} samples, each a plane of its own",
+            "If these are frames, write them with photometric='minisblack'; if they "
+            "are colours, with planarconfig='contig'",
+        )
+
+
+def _alpha(page: TiffPage) -> tuple[str, ...]:
+    dropped = int(page.samplesperpixel) - 3
+    if page.photometric not in (2, 6) or dropped < 1:
+        return ()
+    return (f"colour with {dropped} more samples (alpha), which are not read",)
 
 
 def _check_page(source: Source, page: TiffPage, first: TiffPage, number: int) -> None:
@@ -220,15 +244,14 @@ def _check_page(source: Source, page: TiffPage, first: TiffPage, number: int) ->
 def _check_segments(source: Source, page: TiffPage, number: int, wanted: int) -> None:
     offsets, counts = page.dataoffsets, page.databytecounts
     if not counts or len(offsets) != len(counts) or 0 in counts or 0 in offsets:
-        raise source.fail(
+        raise source.damaged(
             f"page {number + 1} has pixel segments of 0 bytes ({len(counts)} segments)"
         )
     end = max(o + n for o, n in zip(offsets, counts, strict=True))
     if end > source.size:
-        raise source.fail(
+        raise source.damaged(
             f"truncated: page {number + 1} has pixels up to byte {end} wanted, "
             f"{source.size} present",
-            "Get the file again from its source",
         )
     if page.compression == 1:
         packed = wanted // np.dtype(page.dtype).itemsize * int(page.bitspersample) // 8

@@ -104,7 +104,7 @@ def _shaped(source: Source, page: TiffPage, text: str, count: int) -> Layout:
     plane = math.prod((page.imagelength, page.imagewidth, page.samplesperpixel))
     promised = math.prod(shape)
     if promised != plane * count:
-        raise source.fail(
+        raise source.damaged(
             f"its metadata promise {promised} pixels (shape {shape}), {plane * count} "
             f"are present in {count} pages"
         )
@@ -126,7 +126,7 @@ def _imagej(source: Source, page: TiffPage, text: str, count: int) -> Layout:
     sizes = {k: _integer(fields.get(k)) for k in ("channels", "slices", "frames")}
     promised = _integer(fields.get("images"))
     if promised != count and "images" in fields:
-        raise source.fail(
+        raise source.damaged(
             f"its ImageJ metadata promise {promised} pages, {count} are present"
         )
     leading = [("T", sizes["frames"]), ("Z", sizes["slices"]), ("C", sizes["channels"])]
@@ -162,7 +162,7 @@ def _ome(source: Source, page: TiffPage, text: str, count: int) -> Layout:
     leading = [(a, n) for a, n in leading if n > 1]
     promised = math.prod(n for _, n in leading)
     if promised != count:
-        raise source.fail(
+        raise source.damaged(
             f"its OME metadata promise {promised} pages, {count} are present"
         )
     axes, notes = _planes(source, leading)

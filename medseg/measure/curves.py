@@ -29,6 +29,7 @@ def draw_curves(counts: Sequence[Row], cells: Sequence[Row]) -> Figure:
         cells: Rows of the movie's cells.
     """
     from matplotlib.figure import Figure  # seconds to import, needed only here
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     one, two, three = figure.subplots(1, 3)
@@ -47,6 +48,7 @@ def draw_curves(counts: Sequence[Row], cells: Sequence[Row]) -> Figure:
     _spread(three, cells, *_known(cells, "speed_um_per_min", "speed_px_per_frame"))
     for axes in (one, two, three):
         axes.set_xlabel("frame")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     return figure
 
@@ -92,6 +94,7 @@ def draw_lineage(graph: TrackGraph) -> Figure:
     Only the first `MAX_TRACKS` tracks are drawn, in whole families; the title says so.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     rows, parents = graph.rows(), graph.parents()
     children: dict[int, list[int]] = {}
@@ -119,6 +122,7 @@ def draw_lineage(graph: TrackGraph) -> Figure:
     some = f"{len(place)} of {len(rows)} tracks" if len(place) < len(rows) else ""
     axes.set(ylabel="frame", title=some)
     axes.set_xticks([])
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.invert_yaxis()
     return figure
 

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from medseg.errors import ConfigError, FileError
+from medseg.errors import ConfigError, FileError, counted
 from medseg.io.ctc import MaskMovie, open_masks, read_track_table, validate_result
 from medseg.io.ctc_validate import TABLE
+from medseg.lineage import TrackRow
+from medseg.metrics.columns import aligned
 from medseg.metrics.ctc import CtcScore, Mask, score_segmentation, score_tracking
 from medseg.metrics.ctc_errors import CtcError
 
 MEASURES = ("SEG", "DET", "TRA", "LNK", "OP_CSB", "OP_CTB")
 TRUTH_TABLE = "man_track.txt"
+Frames = tuple[int, int]
+"""First and last frame of a section of a movie."""
 
 
 @dataclass(frozen=True)
 class CtcEvaluation:
-    """The scores of one or more sequences, and their mean as on the leaderboard."""
+    """The scores of one or more sequences, and their mean as on the leaderboard.
+
+    Args:
+        scores: Of each sequence.
+        frames: First and last frame that count; None for all.
+    """
 
     scores: tuple[CtcScore, ...]
+    frames: Frames | None = None
 
     @property
     def n_failed(self) -> int:
@@ -59,6 +69,7 @@ class CtcEvaluation:
         return {
             "sequences": [clean(score.to_row()) for score in self.scores],
             "mean": clean(dict(self.mean())),
+            "frames": self.frames,
             "n": len(self.scores),
             "n_failed": self.n_failed,
             "errors": self.error_rows(),
@@ -76,23 +87,23 @@ class CtcEvaluation:
             lines.append((name, *numbers, aogm, str(len(score.errors))))
         mean = self.mean()
         lines.append(("mean", *(_number(mean[name]) for name in MEASURES), "", ""))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = [
-            "  ".join(
-                cell.ljust(n) if i == 0 else cell.rjust(n)
-                for i, (cell, n) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
-        text.append(f"{len(self.scores)} sequences, n_failed {self.n_failed}")
-        return "\n".join(text)
+        last = f"{counted(len(self.scores), 'sequence')}, n_failed {self.n_failed}"
+        if self.frames is not None:
+            last += f"; frames {_span(self.frames)} alone"
+        return "\n".join([*aligned(lines), last])
+
+
+def _span(frames: Frames | None) -> str:
+    return "{} to {}".format(*frames) if frames else "all"
 
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.6f}"
 
 
-def evaluate_ctc(result: Path | str, truth: Path | str) -> CtcEvaluation:
+def evaluate_ctc(
+    result: Path | str, truth: Path | str, frames: Frames | None = None
+) -> CtcEvaluation:
     """Score every sequence of a result.
 
     Args:
@@ -100,13 +111,15 @@ def evaluate_ctc(result: Path | str, truth: Path | str) -> CtcEvaluation:
         truth: A folder ``01_GT``, or the data set folder that holds it. Of a data
             set every sequence with a reference is scored; one without a result
             has 0 and counts as failed.
+        frames: First and last frame that count; by default all.
 
     Raises:
-        ConfigError: If there is no reference for the result.
+        ConfigError: If there is no reference for the result, or for these frames.
         FileError: If the result is not valid, or a file cannot be read.
     """
     pairs = find_sequences(Path(result), Path(truth))
-    return CtcEvaluation(tuple(evaluate_sequence(*pair) for pair in pairs))
+    scores = tuple(evaluate_sequence(*pair, frames) for pair in pairs)
+    return CtcEvaluation(scores, frames)
 
 
 def find_sequences(result: Path, truth: Path) -> list[tuple[Path, Path]]:
@@ -139,34 +152,78 @@ def find_sequences(result: Path, truth: Path) -> list[tuple[Path, Path]]:
     return [(result / t.name.replace("_GT", "_RES"), t) for t in known]
 
 
-def evaluate_sequence(result: Path | str, truth: Path | str) -> CtcScore:
+def evaluate_sequence(
+    result: Path | str, truth: Path | str, frames: Frames | None = None
+) -> CtcScore:
     """Score one result folder; memory does not grow with the number of frames.
 
     Args:
         result: With ``maskNNN.tif`` and ``res_track.txt``; if it is missing or has
             no mask, all measures are 0.
         truth: With ``TRA``, and ``SEG`` where there is a gold segmentation.
+        frames: First and last frame that count; by default all. The masks of others
+            may be missing, and divisions before the first are none.
 
     Raises:
+        ConfigError: If the reference has none of the frames.
         FileError: If the result is not valid, or a file cannot be read.
     """
     result, truth = Path(result), Path(truth)
     name = result.name.removesuffix("_RES")
-    markers = open_masks(truth / "TRA", "track")
+    markers = _within(open_masks(truth / "TRA", "track"), frames)
+    if not markers.frames:
+        raise ConfigError(
+            truth / "TRA", f"has none of the frames {_span(frames)}", "Give others"
+        )
     ours = _result(result)
     if ours is not None:
         _check_frames(result, ours, markers)
         validate_result(result)
     rows = read_track_table(result / TABLE) if ours is not None else ()
+    failed, true_rows = not rows, read_track_table(truth / "TRA" / TRUTH_TABLE)
+    if frames is not None:
+        rows, true_rows = clipped(rows, *frames), clipped(true_rows, *frames)
     nodes, edges, errors = score_tracking(
         ((t, theirs, _read(ours, t, theirs)) for t, theirs in markers),
-        read_track_table(truth / "TRA" / TRUTH_TABLE),
+        true_rows,
         rows,
     )
     overlaps, cells = 0.0, 0
     if (truth / "SEG").is_dir():
-        overlaps, cells = score_segmentation(_gold(truth / "SEG", ours))
-    return CtcScore(name, overlaps, cells, nodes, edges, errors, failed=not rows)
+        gold = _within(open_masks(truth / "SEG", "seg"), frames)
+        overlaps, cells = score_segmentation(_gold(gold, ours))
+    return CtcScore(name, overlaps, cells, nodes, edges, errors, failed)
+
+
+def _within(masks: MaskMovie, frames: Frames | None) -> MaskMovie:
+    """Return the masks of a section."""
+    if frames is None:
+        return masks
+    first, last = frames
+    kept = [i for i, t in enumerate(masks.frames) if first <= t <= last]
+    return replace(
+        masks,
+        frames=tuple(masks.frames[i] for i in kept),
+        slices=tuple(masks.slices[i] for i in kept),
+        files=tuple(masks.files[i] for i in kept),
+    )
+
+
+def clipped(rows: Iterable[TrackRow], first: int, last: int) -> tuple[TrackRow, ...]:
+    """Return the tracks as they are in the frames from ``first`` to ``last``.
+
+    A parent that has ended before is forgotten: that division is not in these frames.
+    """
+    kept = {r.label: r for r in rows if r.begin <= last and r.end >= first}
+    return tuple(
+        replace(
+            row,
+            begin=max(row.begin, first),
+            end=min(row.end, last),
+            parent=row.parent if row.parent in kept and row.begin > first else 0,
+        )
+        for row in kept.values()
+    )
 
 
 def _result(folder: Path) -> MaskMovie | None:
@@ -181,8 +238,8 @@ def _check_frames(folder: Path, ours: MaskMovie, markers: MaskMovie) -> None:
     if missing:
         raise FileError(
             folder,
-            f"has {len(ours)} masks, the reference {len(markers)}; frame {missing[0]} "
-            "is missing",
+            f"has {counted(len(ours), 'mask')}, the reference {len(markers)}; frame "
+            f"{missing[0]} is missing",
             "Write a mask for every frame, also for one without cells",
         )
 
@@ -207,7 +264,6 @@ def _read(
     return mask
 
 
-def _gold(folder: Path, ours: MaskMovie | None) -> Iterator[tuple[Mask, Mask]]:
-    gold = open_masks(folder, "seg")
+def _gold(gold: MaskMovie, ours: MaskMovie | None) -> Iterator[tuple[Mask, Mask]]:
     for i, (number, theirs) in enumerate(gold):
         yield theirs, _read(ours, number, theirs, gold.slices[i])

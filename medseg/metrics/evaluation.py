@@ -7,21 +7,26 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from medseg.errors import counted
 from medseg.metrics.aggregate import Agreement, Summary
 from medseg.metrics.cases import Score
+from medseg.metrics.columns import aligned
 
 _HEADER = (
-    f"{'structure':<16}{'metric':<12}{'n':>5}{'failed':>7}{'mean':>9}"
-    f"{'95 % interval':>19}{'sd':>9}{'median':>9}{'pooled':>9}{'worst':>9}  worst case"
+    *("structure", "metric", "n", "failed", "mean", "95 % interval"),
+    *("sd", "median", "pooled", "worst", "worst case"),
 )
+_LEFT = (0, 1, 10)
+_NAMED = 3
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A prediction that could not be scored, or is not there: its case and why."""
+    """A prediction that could not be scored: its case, why, and if it is not there."""
 
     case: str
     message: str
+    missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Evaluation:
         unmatched: Predictions without a truth; they are not scored.
         draws: Of the bootstrap.
         seed: Of the bootstrap.
+        left_out: Truths without a prediction that were not to be scored.
     """
 
     scores: tuple[Score, ...]
@@ -47,6 +53,7 @@ class Evaluation:
     unmatched: tuple[str, ...]
     draws: int
     seed: int
+    left_out: tuple[str, ...] = ()
 
     def case_rows(self) -> list[dict[str, Any]]:
         """Return one row a case and structure, units in the names of the columns."""
@@ -91,15 +98,36 @@ class Evaluation:
                 "ctr": None if self.ctr is None else asdict(self.ctr),
                 "problems": [asdict(p) for p in self.problems],
                 "unmatched": list(self.unmatched),
+                "left_out": list(self.left_out),
                 "bootstrap": {"draws": self.draws, "seed": self.seed},
             }
         )
 
     def table(self) -> str:
-        """Return the summary as lines of text of equal width."""
-        return "\n".join([_HEADER, *map(_line, self.summaries), *self._notes()])
+        """Return the summary as text in columns, and below it what it rests on."""
+        rows = [_HEADER, *map(_cells, self.summaries)]
+        return "\n".join([*aligned(rows, _LEFT), *self._notes()])
+
+    def complaints(self) -> list[str]:
+        """Return one line a problem, and one for all missing predictions together."""
+        missing = [p.case for p in self.problems if p.missing]
+        lines = [p.message for p in self.problems if not p.missing]
+        if missing:
+            cases = len({s.case for s in self.scores})
+            some = ", ".join([*missing[:_NAMED], "..."][: len(missing)])
+            lines.append(
+                f"no prediction for {len(missing)} of {cases} cases ({some}): counted "
+                "as failed. Predict them, or add --only-predicted."
+            )
+        return lines
 
     def _notes(self) -> Iterator[str]:
+        if self.left_out:
+            cases = len({s.case for s in self.scores})
+            yield (
+                f"{cases} of {cases + len(self.left_out)} cases scored: the others "
+                "have no prediction and are left out"
+            )
         if self.ctr is not None:
             c = self.ctr
             yield (
@@ -109,9 +137,11 @@ class Evaluation:
             )
         empty = sum(s.n_both_empty for s in self.summaries if s.metric == "dice")
         if empty:
-            yield f"{empty} masks empty in truth and prediction, scored as perfect"
+            masks = counted(empty, "mask")
+            yield f"{masks} empty in truth and prediction, scored as perfect"
         if self.unmatched:
-            yield f"{len(self.unmatched)} predictions without a truth, not scored"
+            extra = counted(len(self.unmatched), "prediction")
+            yield f"{extra} without a truth, not scored"
         yield (
             "Mean over cases, failed ones included; interval: bootstrap, "
             f"{self.draws} draws, seed {self.seed}; pooled: pixels added up first."
@@ -125,15 +155,17 @@ def column(metric: str, unit: str) -> str:
     return f"{metric}_{unit}" if unit and metric in ("hd", "hd95", "assd") else metric
 
 
-def _line(s: Summary) -> str:
+def _cells(s: Summary) -> tuple[str, ...]:
     interval = f"{s.interval.low:.4f}..{s.interval.high:.4f}"
-    pooled = "-" if math.isnan(s.pooled) else f"{s.pooled:.4f}"
-    sd = "-" if math.isnan(s.sd) else f"{s.sd:.4f}"
+    sd, median, pooled, worst = map(_number, (s.sd, s.median, s.pooled, s.worst))
     return (
-        f"{s.structure:<16}{column(s.metric, s.unit):<12}{s.n:>5}{s.n_failed:>7}"
-        f"{s.mean:>9.4f}{interval:>19}{sd:>9}{s.median:>9.4f}{pooled:>9}"
-        f"{s.worst:>9.4f}  {s.worst_case}"
+        *(s.structure, column(s.metric, s.unit), str(s.n), str(s.n_failed)),
+        *(_number(s.mean), interval, sd, median, pooled, worst, s.worst_case),
     )
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def _plain(value: Any) -> Any:

@@ -96,7 +96,8 @@ class CellMarks:
     def show(self, mask: Labels, points: Any, size: float) -> None:
         """Mark points ``(N, ndim)`` in array index coordinates of a mask."""
         if self._layer is not None and self._layer in self._viewer.layers:
-            self._layer.data = points
+            if not np.array_equal(self._layer.data, points):
+                self._layer.data = points
             return
         active = self._viewer.layers.selection.active
         self._layer = self._viewer.add_points(

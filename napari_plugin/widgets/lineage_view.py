@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,6 @@ def lanes(rows: tuple[TrackRow, ...]) -> dict[int, float]:
 class _Line:
     row: TrackRow
     lane: float
-    colour: QColor
 
 
 class LineageTree(QWidget):
@@ -71,6 +71,7 @@ class LineageTree(QWidget):
         self._graph: TrackGraph | None = None
         self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
         self._lines: dict[int, _Line] = {}
+        self._colour: Callable[[int], QColor] = lambda track: QColor(_AXIS)
         self._mothers: set[int] = set()
         self._span = (0, 1)
         self._frame = 0
@@ -79,23 +80,26 @@ class LineageTree(QWidget):
         self.setMouseTracking(True)
 
     def show_graph(
-        self, graph: TrackGraph | None, span: tuple[int, int], colour: Any
+        self,
+        graph: TrackGraph | None,
+        span: tuple[int, int],
+        colour: Callable[[int], QColor],
     ) -> None:
         """Draw a lineage.
 
         Args:
             graph: None for an empty picture.
             span: First and last frame.
-            colour: Called with a track number; returns a QColor.
+            colour: Of a track; asked for those that are seen.
         """
-        self._graph, self._span = graph, span
+        self._graph, self._span, self._colour = graph, span, colour
         self._lines = {}
         if graph is not None and len(graph):
             self._ids = graph.track_ids()
             rows = graph.rows()
             places = lanes(rows)
             self._lines = {
-                r.label: _Line(r, places[r.label], _readable(colour(r.label)))
+                r.label: _Line(r, places[r.label])
                 for r in rows
                 if places[r.label] < _MOST
             }
@@ -209,15 +213,16 @@ class LineageTree(QWidget):
     def _draw_line(self, painter: QPainter, line: _Line, mother: _Line | None) -> None:
         y = self.y_of(line.lane)
         begin, end = self.x_of(line.row.begin), self.x_of(line.row.end)
+        colour = _readable(self._colour(line.row.label))
         if mother is not None:
-            pen = QPen(line.colour, 1.5)
+            pen = QPen(colour, 1.5)
             gap = mother.lane == line.lane
             pen.setStyle(Qt.PenStyle.DotLine if gap else Qt.PenStyle.SolidLine)
             painter.setPen(pen)
             start = self.x_of(mother.row.end)
             top = self.y_of(mother.lane)
             painter.drawLine(round(start), round(top), round(begin), round(y))
-        painter.setPen(QPen(line.colour, 3))
+        painter.setPen(QPen(colour, 3))
         painter.drawLine(round(begin), round(y), round(max(end, begin + 1)), round(y))
         painter.setPen(QColor(_AXIS))
         box = QRectF(end + 4, y - _ROW / 2, 60, _ROW)
@@ -228,8 +233,8 @@ class LineageTree(QWidget):
 
 def _readable(colour: QColor) -> QColor:
     """Return a colour that is light enough for a dark ground."""
-    hue, fullness, light, _ = colour.getHsl()
-    return QColor.fromHsl(max(hue, 0), fullness, min(max(light, 110), 190))
+    light = min(max(colour.lightness(), 110), 190)
+    return QColor.fromHsl(max(colour.hslHue(), 0), colour.hslSaturation(), light)
 
 
 def _ticks(first: int, last: int, most: int) -> list[int]:

@@ -37,14 +37,16 @@ class MeasureWidget(QWidget):
         self._viewer = unwrap(viewer)
         self._layer: Labels | None = None
         self._parts: list[Labels] = []
-        self.mask = LayerCombo(viewer, _is_mask, "no mask yet")
-        self.mask.setToolTip("Cells are measured one by one, films by their structures")
+        self.masks = LayerCombo(viewer, _is_mask, "no mask yet")
+        self.masks.setToolTip(
+            "Cells are measured one by one, films by their structures"
+        )
         self.message = Message()
         self.cells = CellsPage(self._viewer, self.message)
         self.film = FilmPage(self._viewer, self.message)
         self.pages = QStackedWidget()
         layout = QVBoxLayout(self)
-        layout.addLayout(rows(("Mask", self.mask)))
+        layout.addLayout(rows(("Mask", self.masks)))
         layout.addWidget(self.pages, 1)
         layout.addWidget(self.message)
         self.setMinimumWidth(290)
@@ -55,7 +57,7 @@ class MeasureWidget(QWidget):
         self._again.timeout.connect(lambda: self.page.painted())
         # One object, to be disconnected; a method would keep a widget that is gone.
         self._paint = lambda event=None: self._again.start()
-        self.mask.currentIndexChanged.connect(self._mask_changed)
+        self.masks.currentIndexChanged.connect(self._mask_changed)
         holder = self.__dict__
         self.destroyed.connect(lambda: _end(holder))
         self._mask_changed()
@@ -71,7 +73,7 @@ class MeasureWidget(QWidget):
         return self.cells.runner.running
 
     def _mask_changed(self, index: int = 0) -> None:
-        layer = cast("Labels | None", self.mask.layer)
+        layer = cast("Labels | None", self.masks.layer)
         if layer is self._layer and layer is not None:
             return
         self._again.stop()
@@ -108,11 +110,11 @@ class MeasureWidget(QWidget):
         if text is None:
             return
         path = path or ask_file(self, "Save", "measures.csv", "Table (*.csv)")
-        done = path and self.message.attempt(
-            lambda: write_bytes(Path(path), text.encode()) or True
-        )
-        if done:
-            where = f"Saved: {Path(path).resolve()}"
+        if not path:
+            return
+        target = Path(path)
+        if self.message.attempt(lambda: write_bytes(target, text.encode())):
+            where = f"Saved: {target.resolve()}"
             self.message.say(where)
             show_info(where)
 

@@ -253,12 +253,12 @@ class CellsPage(QWidget):
             return
         frame = index[0] + frames_of(layer).first if self._movie else 0
         here = self._row_of.get((frame, label), {})
-        wanted: dict[str, Any] = {
+        keys: dict[TableName, dict[str, Any]] = {
             "cells": {"frame": frame, "cell": label},
             "tracks": {"track": here.get("track")},
             "counts": {"frame": frame},
-        }[self._name]
-        items = wanted.items()
+        }
+        items = keys[self._name].items()
         if self.table.select(lambda r: all(r.get(k) == v for k, v in items)):
             self.show_object(frame, label)
         else:

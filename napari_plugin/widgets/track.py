@@ -169,7 +169,7 @@ class TrackWidget(QWidget):
 
     def _lineage_changed(self) -> None:
         scene = self.scene
-        self.checking.find()
+        self.checking.look()
         layer = scene.view or scene.layer
 
         def colour(track: int) -> QColor:

@@ -63,7 +63,7 @@ class CheckTab(QWidget):
         self._fine.clear()
         self._list()
 
-    def find(self) -> None:
+    def look(self) -> None:
         """Look at the lineage as it is now."""
         scene = self._scene
         self.events = []
@@ -107,7 +107,7 @@ class CheckTab(QWidget):
         if event is not None:
             self._scene.go_to(event.node)
             self._scene.select(self._around(event))
-            self._message.say(f"{event.kind}: {event.text}. {MEANING[event.kind]}")
+            self._message.say(f"{event.kind}: {event.text}; {MEANING[event.kind]}")
 
     def _around(self, event: Event) -> tuple[int, ...]:
         """Return the cells that mend an event: those of the link, or the one."""

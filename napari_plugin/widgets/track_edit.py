@@ -21,7 +21,7 @@ from medseg.napari_plugin.widgets.controls import (
 )
 from medseg.napari_plugin.widgets.track_runs import TrackRuns
 
-_EDITS = {
+_EDITS: dict[str, tuple[Callable[..., TrackGraph], str]] = {
     "Link": (edit.link, "The later cell is the earlier one; their other links go"),
     "Cut": (
         edit.cut_between,
@@ -44,7 +44,10 @@ _EDITS = {
         "The end of one track is linked to the other's begin",
     ),
 }
-_ALONE = {"Cut": edit.cut_before, "Undivide": edit.undivide}
+_ALONE: dict[str, Callable[..., TrackGraph]] = {
+    "Cut": edit.cut_before,
+    "Undivide": edit.undivide,
+}
 
 
 class EditTab(QWidget):

@@ -63,7 +63,7 @@ class LinkTab(QWidget):
         self.estimate.clicked.connect(runs.estimate)
         self.cancel.clicked.connect(runs.cancel)
         self.take.clicked.connect(lambda: runs.take(self.tracks.layer))
-        self.repaint.clicked.connect(self.colour)
+        self.recolour.clicked.connect(self.colour)
         self.tracks.currentIndexChanged.connect(self.show_state)
         runs.linked.connect(self.colour)
         runs.estimated.connect(self._show_estimated)
@@ -96,7 +96,7 @@ class LinkTab(QWidget):
             "Where masks get the colour and number of their track: a layer that only\n"
             "shows them, or the masks themselves, which Ctrl-Z takes back",
         )
-        self.repaint = button("Colour", "Colour the masks by track now")
+        self.recolour = button("Colour", "Colour the masks by track now")
         self.link = button(
             "Link", "Link the cells; a lineage edited by hand is replaced"
         )
@@ -115,7 +115,7 @@ class LinkTab(QWidget):
             *((text, self.numbers[name]) for name, text, *_ in _NUMBERS),
             ("Frames missing", self.max_gap),
             ("", self.divisions),
-            ("Colour", row(self.paint, self.repaint)),
+            ("Colour", row(self.paint, self.recolour)),
             ("", row(self.link, self.estimate, self.cancel)),
             ("", row(self.tracks, self.take)),
         )
@@ -159,5 +159,5 @@ class LinkTab(QWidget):
         self.link.setEnabled(ready)
         self.estimate.setEnabled(ready)
         self.take.setEnabled(ready and self.tracks.layer is not None)
-        self.repaint.setEnabled(ready and self._scene.graph is not None)
+        self.recolour.setEnabled(ready and self._scene.graph is not None)
         self.cancel.setEnabled(self._runs.running)

@@ -161,7 +161,7 @@ class TrackRuns:
         if wrong:
             self._form.message.say(wrong, bad=True)
             return
-        self._scene.drop_view()
+        self._scene.hide_view()
         blocks = numbered_blocks(masks, NumberedView(masks, graph))
         self._writing = apply_in_turns(layer, blocks)
         self.witness = int(new[0]) - masks.first

@@ -100,11 +100,11 @@ class SaveTab(QWidget):
         if graph is None:
             return
         path = path or ask_file(self, "Save", "tracks.csv", "Table (*.csv)")
-        text = to_csv(graph).encode()
-        if path and self._message.attempt(
-            lambda: write_bytes(Path(path), text) or True
-        ):
-            self._tell(Path(path))
+        if not path:
+            return
+        target, text = Path(path), to_csv(graph).encode()
+        if self._message.attempt(lambda: write_bytes(target, text)):
+            self._tell(target)
 
     def save_geff(self, path: str | Path | None = None) -> None:
         """Write the lineage as GEFF; asks where."""
