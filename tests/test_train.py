@@ -134,7 +134,7 @@ class TestConfig:
             ('names = ["r', 'colours = ["#fff"]\nnames = ["r', "labels.colours", "1"),
             ("[labels]", "keep_largest = ['heart']\n[labels]", "keep_largest", "heart"),
             ('set = "jsrt"', 'set = "jsr"', "data[0].set", "jsrt"),
-            ('folder = "films"', 'folder = "gone"', "data.folder", "gone"),
+            ('folder = "films"', 'folder = "gone"', "data[0].folder", "gone"),
             ('folder = "films"', 'folder = "films"\nrepeat = 0', "data.repeat", "0"),
             (
                 'name = "unet"',

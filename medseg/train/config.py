@@ -318,10 +318,12 @@ def _resolve(config: TrainConfig, base: Path) -> TrainConfig:
         dataclasses.replace(d, folder=str((base / d.folder).resolve()))
         for d in config.data
     )
-    for entry in data:
+    for number, entry in enumerate(data):
         if not Path(entry.folder).is_dir():
             raise ConfigError(
-                "data.folder", f"no folder {entry.folder}", f"Put {entry.set} there"
+                f"data[{number}].folder",
+                f"no folder {entry.folder}",
+                f"Put the data set {entry.set} there, or correct the path",
             )
     output = str((base / config.output).resolve())
     network = config.network

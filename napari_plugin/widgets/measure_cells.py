@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
+from medseg.errors import counted
 from medseg.measure.cells import Row
 from medseg.measure.table import to_csv
 from medseg.napari_plugin.layers import facts_of
@@ -192,9 +193,10 @@ class CellsPage(QWidget):
             self._layer.features = features_of(found)
         self._show_table()
         self._show_state()
-        text = f"{len(found.cells)} rows of cells"
+        text = f"{counted(len(found.cells), 'row')} of cells"
         if found.graph is not None:
-            text += f", {len(found.tracks)} tracks, {len(found.counts)} frames"
+            text += f", {counted(len(found.tracks), 'track')}"
+            text += f", {counted(len(found.counts), 'frame')}"
         doubts = ". ".join(x for x in (warning, found.note) if x)
         self.message.say(doubts or text, bad=bool(doubts))
 

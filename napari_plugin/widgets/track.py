@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QSplitter, QTabWidget, QVBoxLayout, QWidget
 
+from medseg.errors import counted
 from medseg.napari_plugin.lineage_scene import LineageScene
 from medseg.napari_plugin.mask_frames import is_movie_mask, same_cells
 from medseg.napari_plugin.unsaved import unwrap
@@ -117,7 +118,9 @@ class TrackWidget(QWidget):
             layer.events.set_data.connect(self._touch)
         if self.scene.masks is not None:
             count = len(self.scene.masks)
-            text = f"{count} frames. Press Link, or take a lineage from tracks"
+            text = (
+                f"{counted(count, 'frame')}. Press Link, or take a lineage from tracks"
+            )
             self.message.say(text)
         self._show_state()
 
