@@ -129,6 +129,9 @@ def test_transparent_grey(tmp_path: Path) -> None:
     with pytest.warns(ImageWarning, match="its alpha channel is not read"):
         image = read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(image.pixels, GREY[None])
+    opaque = np.full_like(GREY, 255)
+    Pillow.fromarray(np.stack([GREY, opaque], -1), "LA").save(tmp_path / "c.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "c.png").pixels, GREY[None])
     keyed = png(extra=png_chunk(b"tRNS", b"\0\7"))
     np.testing.assert_array_equal(_read(tmp_path, "b.png", keyed).pixels, GREY[None])
 

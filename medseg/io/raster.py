@@ -72,7 +72,6 @@ def open_png(source: Source) -> Opened:
         block.geometry if block else Geometry.pixels(2),
         lambda mask: _load_png(source, header, mask),
         {"photometric": _COLOURS[header.colour], "bits": header.depth},
-        ("its alpha channel is not read",) if header.colour in (4, 6) else (),
         block=block,
     )
 
@@ -135,7 +134,8 @@ def _load_png(
     with parsing(source, "PNG"):
         if header.colour == 3:
             return _palette(source, data, header, mask), notes
-        return _decode_png(data, header), notes
+        pixels, clear = _decode_png(data, header)
+        return pixels, (*notes, "its alpha channel is not read") if clear else notes
 
 
 def _check_chunks(source: Source, data: bytes, header: _PngHeader) -> tuple[str, ...]:
@@ -177,17 +177,20 @@ def _check_text(source: Source, kind: bytes, body: bytes) -> None:
         )
 
 
-def _decode_png(data: bytes, header: _PngHeader) -> NDArray[Any]:
+def _decode_png(data: bytes, header: _PngHeader) -> tuple[NDArray[Any], bool]:
+    """Return ``(C, Y, X)`` and whether an alpha channel says more than "opaque"."""
     # Not Pillow: it cuts 16-bit colour to 8 bits and fills missing rows with zeros.
     import imagecodecs
 
     pixels = np.asarray(imagecodecs.png_decode(data))
     if header.colour != 0:
-        return _colour(pixels)
+        alpha = pixels[..., -1] if header.colour in (4, 6) else None
+        clear = alpha is not None and bool((alpha < np.iinfo(alpha.dtype).max).any())
+        return _colour(pixels), clear
     pixels = pixels[..., 0] if pixels.ndim == 3 else pixels  # a transparent grey
     if header.depth < 8:  # spread over 0..255 by the decoder
         pixels = pixels // (255 // (2**header.depth - 1))
-    return pixels.astype(header.dtype, copy=False)[None]
+    return pixels.astype(header.dtype, copy=False)[None], False
 
 
 def _palette(
