@@ -323,6 +323,7 @@ def test_dsb_public(tmp_path):
     stage = tmp_path / "stage1_train"
     for name, ground in (("dark", 10), ("bright", 240)):
         grey = np.full((40, 60, 4), ground, np.uint8)
+        grey[..., 3] = 255
         put(stage / name / "images" / f"{name}.png", grey)
         for k in (1, 2):
             mask = np.where(k == BOTH, 255, 0).astype(np.uint8)
