@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/instances"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument(
         "--precision", choices=["32-true", "bf16-mixed"], default="bf16-mixed"
