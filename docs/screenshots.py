@@ -8,10 +8,12 @@ returns when the picture may be taken.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import napari
 import numpy as np
@@ -225,5 +227,8 @@ def draw(name: str, path: Path) -> None:
 
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    for wanted in sys.argv[1:] or PICTURES:
-        draw(wanted, IMAGES / f"napari-{wanted}.png")
+    # Away from the masks that a real session may have left to be restored.
+    with TemporaryDirectory() as folder:
+        os.environ["MEDSEG_STATE"] = folder
+        for wanted in sys.argv[1:] or PICTURES:
+            draw(wanted, IMAGES / f"napari-{wanted}.png")
