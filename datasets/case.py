@@ -35,7 +35,7 @@ class Case:
         group: Patient or sequence; splits never cut a group, except by time.
         split: ``"train"`` or ``"val"`` where the set states one.
         threshold: A mask pixel is on where its value is greater.
-        spacing: ``(y, x)`` of the film in mm, where the set states it and the file
+        spacing: ``([z,] y, x)`` of the film in mm, where the set states it and the file
             does not.
         cut: Structure to another one whose pixels are taken out of it, where some
             films of a set draw one through the other.
@@ -54,7 +54,7 @@ class Case:
     group: str
     split: str | None = None
     threshold: int = 0
-    spacing: tuple[float, float] | None = None
+    spacing: tuple[float, ...] | None = None
     cut: Mapping[str, str] = field(default_factory=dict)
     instances: InstanceTruth | None = None
     frame: int | None = None

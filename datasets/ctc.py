@@ -55,10 +55,16 @@ BORDERS: dict[str, int] = {
         25,
     ),
 }  # fmt: skip
-SPACING: dict[str, tuple[float, float]] = {  # mm
+SPACING: dict[str, tuple[float, ...]] = {  # mm, as the challenge states it
     "DIC-C2DH-HeLa": (0.19e-3, 0.19e-3),
     "Fluo-N2DH-GOWT1": (0.24e-3, 0.24e-3),
     "Fluo-N2DH-SIM+": (0.125e-3, 0.125e-3),
+    "Fluo-C3DH-A549": (1e-3, 0.126e-3, 0.126e-3),
+    "Fluo-C3DH-H157": (0.5e-3, 0.126e-3, 0.126e-3),
+    "Fluo-C3DL-MDA231": (6e-3, 1.242e-3, 1.242e-3),
+    "Fluo-N3DH-CE": (1e-3, 0.09e-3, 0.09e-3),
+    "Fluo-N3DH-CHO": (1e-3, 0.202e-3, 0.202e-3),
+    "Fluo-N3DH-SIM+": (0.2e-3, 0.125e-3, 0.125e-3),
 }
 _MARGIN = 2.0  # pixels
 _FALLBACK_REACH = 40.0

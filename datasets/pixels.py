@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RAW_SHAPE = (2048, 2048)
 RAW_MAX = 4095  # 12 bit
+RAW_SPACING = (0.175, 0.175)  # mm
 GIF_SIDE = 4096
 LEAST_LUNG = 0.1  # of the larger lung; smaller pieces are stray marks
 
@@ -28,18 +29,23 @@ def read_film(case: Case) -> Image:
     """Read the film of ``case``, with the spacing that its set states.
 
     Raises:
-        FileError: If it cannot be read.
+        FileError: If it cannot be read, or the spacing has fewer axes.
     """
     if case.image.suffix.lower() == ".img":
         pixels = read_jsrt_raw(case.image)[None]
-        return Image(pixels, Geometry.upright(case.spacing or (0.175, 0.175)))
+        return Image(pixels, Geometry.upright(case.spacing or RAW_SPACING))
     image = read_image(case.image)
     if case.slice is not None and image.pixels.ndim == 4:
         plane = one_plane(case.image, image.pixels, case.slice)
         image = Image(plane, Geometry.pixels(2), image.meta)
-    if case.spacing and image.geometry.unit == "px":
-        return Image(image.pixels, Geometry.upright(case.spacing), image.meta)
-    return image
+    if not case.spacing or image.geometry.unit != "px":
+        return image
+    ndim = image.geometry.ndim
+    if len(case.spacing) < ndim:
+        problem = f"has {ndim} axes and its set states the spacing {case.spacing}"
+        raise FileError(case.image, problem, "Give one length for each axis")
+    geometry = Geometry.upright(case.spacing[-ndim:])  # of a slice: the last two
+    return Image(image.pixels, geometry, image.meta)
 
 
 def one_plane(path: Path, pixels: NDArray[Any], number: int) -> NDArray[Any]:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.datasets import ctc
+from medseg.datasets.case import Case
 from medseg.datasets.synthetic_camera import Camera
 from medseg.datasets.synthetic_cells import (
     Nucleus,
@@ -259,3 +261,12 @@ def write_movie(folder: str | Path, seed: int, *, sequence: str = "01",
     write_track_table(movie.rows, truth / "TRA" / "man_track.txt")
     write_bytes(folder / "README.txt", b"Drawn by medseg; no microscope's picture.\n")
     return movie
+
+
+def cases(folder: str | Path) -> list[Case]:
+    """Return the frames of movies that `write_movie` wrote, as `ctc.cases` does.
+
+    Raises:
+        FileError: As `medseg.datasets.ctc.cases`.
+    """
+    return ctc.cases(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,11 @@ from medseg.errors import ConfigError
 
 
 def border_weights(
-    instances: NDArray[Any], *, w0: float = 10.0, sigma: float = 5.0
+    instances: NDArray[Any],
+    *,
+    w0: float = 10.0,
+    sigma: float = 5.0,
+    spacing: Sequence[float] | None = None,
 ) -> NDArray[np.float64]:
     """Return the border term of the U-Net's weight map (Ronneberger 2015).
 
@@ -24,7 +29,8 @@ def border_weights(
     Args:
         instances: ``([Z,] Y, X)`` of cell numbers, 0 for background.
         w0: Weight of a pixel where two cells touch.
-        sigma: Width of the border in pixels.
+        sigma: Width of the border in pixels of the finest axis.
+        spacing: Of the pixels, in units of the finest axis; default: 1.
 
     Returns:
         ``([Z,] Y, X)``, at least 0 and at most ``w0``. Weights below 1e-10 times
@@ -39,14 +45,18 @@ def border_weights(
         raise ConfigError("sigma", f"is {sigma}", "Use a width above 0")
     cells = instances.astype(np.int64)
     # Beyond this d1 + d2 the weight is below 1e-10 of w0.
-    reach = math.ceil(sigma * math.sqrt(2 * math.log(1e10))) + 1
+    reach = sigma * math.sqrt(2 * math.log(1e10))
+    margins = [math.ceil(reach / s) + 1 for s in spacing or (1.0,) * cells.ndim]
     nearest = np.full(cells.shape, np.inf)
     second = np.full(cells.shape, np.inf)
     for number, box in enumerate(ndimage.find_objects(cells), start=1):
         if box is None:
             continue
-        around = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in box)
-        distance = ndimage.distance_transform_edt(cells[around] != number)
+        around = tuple(
+            slice(max(0, s.start - m), s.stop + m)
+            for s, m in zip(box, margins, strict=True)
+        )
+        distance = ndimage.distance_transform_edt(cells[around] != number, spacing)
         d1, d2 = nearest[around], second[around]
         # Views: the smaller two of the three distances stay.
         np.minimum(d2, np.maximum(d1, distance), out=d2)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from scipy import ndimage
 from medseg.border_weights import border_weights
 from medseg.datasets.case import Case
 from medseg.datasets.instances import InstanceTruth
-from medseg.errors import ConfigError
+from medseg.datasets.synthetic_movie import write_movie
+from medseg.errors import ConfigError, FileError
 from medseg.image import Image
 from medseg.instances import InstanceRule, find_instances
+from medseg.io.ctc import write_mask_file
 from medseg.model import load_model
 from medseg.predict import Predictor
 from medseg.train import run
@@ -37,13 +40,14 @@ from medseg.train.cell_targets import distance_map, make_targets, part_touching
 from medseg.train.config import (
     AugmentConfig,
     DataConfig,
+    DataSet,
     LabelsConfig,
     NetworkConfig,
     StageConfig,
     TrainConfig,
 )
 from medseg.train.config_cells import CellsConfig
-from medseg.train.data import Split, divide
+from medseg.train.data import Split, divide, find_cases
 from medseg.train.loop import fit
 from medseg.train.task import make_task
 
@@ -350,3 +354,128 @@ def test_a_run_recorded_before_cells_goes_on(tmp_path: Path) -> None:
     run.claim(config, output, resume=True)
     with pytest.raises(ConfigError, match="differs from the run"):
         run.claim(dataclasses.replace(config, seed=9), output, resume=True)
+
+
+# Volumes
+
+
+def ball(middle: tuple[int, int, int], radius: float) -> NDArray[np.bool_]:
+    z, y, x = np.mgrid[:8, :32, :32]
+    away = (2 * (z - middle[0])) ** 2 + (y - middle[1]) ** 2 + (x - middle[2]) ** 2
+    return np.asarray(away <= radius**2)
+
+
+def two_balls() -> NDArray[np.int32]:
+    """Voxels twice as deep as wide; balls of radius 6 that nearly touch."""
+    cells = np.zeros((8, 32, 32), np.int32)
+    cells[ball((4, 16, 9), 6)], cells[ball((4, 16, 22), 6)] = 1, 2
+    return cells
+
+
+def volume_sample() -> CellSample:
+    cells = two_balls()
+    image = (cells > 0).astype(np.float32)[None]
+    return CellSample(image, cells, cells >= 0, 1.0, (2.0, 1.0, 1.0))
+
+
+def volume_configuration(folder: Path, epochs: int = 2) -> TrainConfig:
+    return dataclasses.replace(
+        configuration(folder, epochs),
+        data=(DataConfig("synthetic_movie", str(folder), spacing=(2.0, 1.0, 1.0)),),
+        stage=(StageConfig((8, 32, 32), epochs, 2, 1e-2),),
+        network=NetworkConfig("unet", {"widths": [6, 12], "spatial_dims": 3}),
+    )
+
+
+@pytest.mark.parametrize("config", [COMPONENTS, WATERSHED])
+def test_the_targets_of_a_volume_decode_to_its_cells(config: CellsConfig) -> None:
+    maps, weights = make_targets(two_balls(), config, (2.0, 1.0, 1.0))
+    assert weights.shape == maps.shape[1:] == (8, 32, 32)
+    found = find_instances(maps, config.rule, (2.0, 1.0, 1.0))
+    score = score_cells(found, two_balls(), np.ones(found.shape, bool))
+    assert (found.max(), score.ap50) == (2, 1)
+
+
+def test_border_weights_with_spacing_equal_those_of_the_fine_grid() -> None:
+    fine = np.zeros((17, 12, 20), np.int32)
+    fine[2:15:, 3:9, 2:9], fine[2:15, 3:9, 11:18] = 1, 2
+    every = border_weights(fine, sigma=2.0)[::2]
+    thin = border_weights(fine[::2], sigma=2.0, spacing=(2.0, 1.0, 1.0))
+    np.testing.assert_allclose(thin[2:-2], every[2:-2], rtol=1e-6)
+
+
+def test_slices_of_a_volume_move_alike_and_in_sixteen_poses() -> None:
+    chain = build_cell_augmentation(
+        AugmentConfig(**{**STILL, "rotate": 90.0, "shading": 1.0}), 6.0, (8, 32, 32)
+    )
+    same = np.repeat(sample((32, 32)).image, 8, axis=0)
+    parts = dict.fromkeys(KEYS, torch.from_numpy(same))
+    moved = chain(parts)
+    assert not torch.equal(torch.as_tensor(moved["image"]), torch.from_numpy(same))
+    for key in KEYS:
+        planes = np.asarray(moved[key])
+        np.testing.assert_array_equal(planes, np.repeat(planes[:1], 8, axis=0))
+    corner = np.arange(18, dtype=np.float32).reshape(2, 3, 3)
+    assert len({pose(corner, k).tobytes() for k in range(16)}) == 16
+
+
+def test_crops_of_a_volume_have_cells_where_it_is_bright() -> None:
+    chain = build_cell_augmentation(AugmentConfig(**STILL), 0.0, (8, 16, 16))
+    data = CropDataset([volume_sample()], (8, 16, 16), chain, WATERSHED, 1)
+    image, maps, known, weights = data[0, 1]
+    assert image.shape == (1, 8, 16, 16)
+    assert maps.shape == known.shape == (3, 8, 16, 16)
+    assert weights.shape == (8, 16, 16)
+    assert known.all()
+    bright = image[0] > 0.5
+    assert bright.any()
+    assert ((maps[0] > 0) == bright).float().mean() > 0.97  # the grid zooms by 3 %
+
+
+def test_a_volume_is_learnt_and_predicted(tmp_path: Path) -> None:
+    options = {"shape": (8, 32, 32), "cells": 2, "radius": 6.0, "anisotropy": 2.0}
+    write_movie(tmp_path / "movie", 5, frames=4, debris=0, speed=0.02, **options)
+    config = volume_configuration(tmp_path / "movie", 30)
+    split = find_cases(config.data)
+    train = list(split.train)
+    network, logs = fit(config, train[:3], train[3:], tmp_path / "c.ckpt")
+    assert logs[-1].loss < 0.7 * logs[0].loss
+    assert logs[-1].mean_score > 0.5
+    split = Split(tuple(train[:3]), {"movie": tuple(train[3:])}, {"movie": 3})
+    folder = run.finish(config, split, network, logs, tmp_path / "model", print)
+    spec = load_model(folder).spec
+    assert spec.inference.size == (8, 32, 32)
+    assert len(spec.flips) == 15
+    assert spec.scores["movie"]["nucleus"]["SEG"] > 0.5
+
+
+def test_axes_that_disagree_are_refused(tmp_path: Path) -> None:
+    case = write_cells(tmp_path, 1)[0]
+    with pytest.raises(FileError, match="drawn with 2 axes and the stage's size has 3"):
+        load_cells(case, ndim=3)
+    volume = tmp_path / "volume.tif"
+    write_mask_file(volume, two_balls().astype(np.uint16))
+    thick = dataclasses.replace(case, image=volume, spacing=(1.0, 1.0))
+    with pytest.raises(FileError, match=r"has 3 axes and .* spacing \(1.0, 1.0\)"):
+        load_cells(thick, ndim=3)
+    config = volume_configuration(tmp_path)
+    flat = (StageConfig((32, 32), 2),)
+    with pytest.raises(ConfigError, match=r"is \[32, 32\] and .*spatial_dims is 3"):
+        dataclasses.replace(config, stage=flat)
+    films = LabelsConfig(("heart",))
+    with pytest.raises(ConfigError, match="is 3 for labels of the kind overlapping"):
+        dataclasses.replace(config, labels=films)
+    for size in ((16,), (2, 16, 16), (8, 15, 16), (4, 4, 16, 16)):
+        with pytest.raises(ConfigError, match="depth of 4 or more"):
+            StageConfig(size, 1)
+    with pytest.raises(ConfigError, match="is silver for dsb2018"):
+        DataConfig("dsb2018", "x", truth="silver")
+    for spacing in ((1.0,), (0.0, 1.0)):
+        with pytest.raises(ConfigError, match=r"data\.spacing"):
+            DataConfig("dsb2018", "x", spacing=spacing)
+
+
+@pytest.mark.parametrize("name", get_args(DataSet))
+def test_every_set_of_a_configuration_finds_cases(name: str, tmp_path: Path) -> None:
+    with pytest.raises(FileError):
+        import_module(f"medseg.datasets.{name}").cases(tmp_path)

@@ -38,10 +38,8 @@ class TorchEngine:
         self.precision: Precision = precision
         if threads is not None:
             torch.set_num_threads(threads)
-        volumes = any(p.ndim == 5 for p in network.parameters())
-        layout = torch.channels_last_3d if volumes else torch.channels_last
         network = copy.deepcopy(network).eval()
-        self._network = network.to(device).to(memory_format=layout)
+        self._network = channels_last(network.to(device))
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits ``(N, K, [Z,] Y, X)`` for images ``(N, C, [Z,] Y, X)``.
@@ -49,16 +47,26 @@ class TorchEngine:
         Raises:
             torch.OutOfMemoryError: If the device has too little memory.
         """
-        layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
         autocast = self.precision != "float32"
         kind = getattr(torch, self.precision)
         with (
             torch.inference_mode(),
             torch.autocast(self.device, dtype=kind, enabled=autocast),
         ):
-            images = torch.from_numpy(batch).to(self.device, memory_format=layout)
-            logits = self._network(images)
+            images = torch.from_numpy(batch).to(self.device)
+            logits = self._network(images.contiguous(memory_format=layout(batch.ndim)))
             return np.ascontiguousarray(logits.float().cpu().numpy())
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """Return the network with its weights in the layout that :func:`layout` names."""
+    ndim = max((p.ndim for p in network.parameters()), default=4)
+    return network.to(memory_format=layout(ndim))
+
+
+def layout(ndim: int) -> torch.memory_format:
+    """Return the fast layout of tensors of so many axes: 4, or 5 for volumes."""
+    return torch.channels_last_3d if ndim == 5 else torch.channels_last
 
 
 def _gpu_precision() -> Precision:

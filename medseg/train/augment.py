@@ -37,7 +37,10 @@ Array = NDArray[np.float32]
 
 
 class RandPaintd(RandomizableTransform, MapTransform):
-    """Change ``data[key]``, a ``(1, Y, X)`` image in [0, 1], with probability."""
+    """Change ``data[key]``, planes ``(P, Y, X)`` in [0, 1], with probability.
+
+    All planes are changed alike.
+    """
 
     def __init__(self, key: Hashable, prob: float) -> None:
         MapTransform.__init__(self, [key])
@@ -50,8 +53,11 @@ class RandPaintd(RandomizableTransform, MapTransform):
         if self._do_transform:
             for key in self.keys:
                 pixels = np.array(result[key], dtype=np.float32)
-                painted = self.paint(pixels[0], self.R).astype(np.float32)
-                result[key] = torch.from_numpy(painted[None].clip(0, 1))
+                lot = self.R.get_state()
+                for plane in pixels:
+                    self.R.set_state(lot)
+                    plane[...] = self.paint(plane, self.R).clip(0, 1)
+                result[key] = torch.from_numpy(pixels)
         return result
 
     def paint(self, pixels: Array, rng: np.random.RandomState) -> Array:

@@ -1,7 +1,9 @@
 """Changes that make one drawn image into many: poses, elastic deformation, light.
 
-Images are ``(1, Y, X)``, about 0 to 1; cells and known pixels move with them by
-nearest neighbour, and what lies beyond the crop is its mirror image.
+Images are planes ``(P, Y, X)``, about 0 to 1: one, or the slices of a volume, which
+all change alike, so that nothing is interpolated between slices. Cells and known
+pixels move with them by nearest neighbour, and what lies beyond the crop is its
+mirror image.
 """
 
 from __future__ import annotations
@@ -26,17 +28,17 @@ KEYS = ["image", "cells", "known"]
 def build_cell_augmentation(
     config: AugmentConfig, elastic: float, size: tuple[int, ...]
 ) -> Compose:
-    """Return the chain for dictionaries of `KEYS`, each ``(1, Y, X)`` of ``size``.
+    """Return the chain for dictionaries of `KEYS`, each planes ``(P, Y, X)``.
 
     Of ``config`` it takes rotate, scale, contrast, shading, blur and noise.
 
     Args:
         config: How far and how often.
         elastic: Largest displacement of the grid's corners, in pixels.
-        size: Of the crops.
+        size: Of the crops, ``([Z,] Y, X)``.
     """
     image = ["image"]
-    height, width = size
+    height, width = size[-2:]
     return Compose(
         [
             # The paper's: a smooth field from a coarse grid of random vectors. MONAI
@@ -48,7 +50,7 @@ def build_cell_augmentation(
                 magnitude_range=(0, elastic),
                 prob=1.0,
                 rotate_range=np.deg2rad(config.rotate),
-                scale_range=[config.scale] * len(size),
+                scale_range=[config.scale] * 2,
                 mode=["bilinear", "nearest", "nearest"],
                 padding_mode="reflection",
             ),
@@ -64,6 +66,10 @@ def build_cell_augmentation(
 
 
 def pose(array: NDArray[np.float32], number: int) -> NDArray[np.float32]:
-    """Return ``(C, Y, X)`` in one of the eight poses of a square, 0 to 7."""
+    """Return planes ``(P, Y, X)`` in one of the eight poses of a square, 0 to 7.
+
+    From 8 to 15 in those with the planes in reverse order.
+    """
     turned = np.rot90(array, number % 4, axes=(1, 2))
-    return np.flip(turned, axis=2) if number >= 4 else turned
+    turned = np.flip(turned, axis=2) if number % 8 >= 4 else turned
+    return np.flip(turned, axis=0) if number >= 8 else turned

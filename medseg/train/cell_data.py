@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +19,14 @@ from torch.utils.data import Dataset
 from medseg.datasets.case import Case
 from medseg.datasets.instances import read_instances
 from medseg.datasets.pixels import read_film
+from medseg.errors import FileError
+from medseg.predict.diameter import median_diameter
+from medseg.predict.inputs import scaled
+from medseg.predict.masks import relative_spacing
 from medseg.train.cell_augment import KEYS, pose
 from medseg.train.cell_targets import make_targets
 from medseg.train.config_cells import CellsConfig
-from medseg.transforms import Step, build_preprocessing, resize, to_channels
+from medseg.transforms import Step, build_preprocessing, to_channels
 
 # What the finished model does to an image.
 STEPS = (
@@ -39,16 +44,18 @@ class CellSample:
     """One image with its cells.
 
     Args:
-        image: ``(1, Y, X)`` float32 as the network sees it.
-        cells: ``(Y, X)`` int32 numbers, 0 for background.
-        known: ``(Y, X)``, where somebody looked.
+        image: ``(1, [Z,] Y, X)`` float32 as the network sees it.
+        cells: ``([Z,] Y, X)`` int32 numbers, 0 for background.
+        known: ``([Z,] Y, X)``, where somebody looked.
         scale: By which it was made larger than the file.
+        spacing: Of the pixels, in units of the finest axis; None: 1.
     """
 
     image: NDArray[np.float32]
     cells: NDArray[np.int32]
     known: NDArray[np.bool_]
     scale: float = 1.0
+    spacing: tuple[float, ...] | None = None
 
     @cached_property
     def boxes(self) -> list[tuple[int, tuple[slice, ...]]]:
@@ -57,26 +64,37 @@ class CellSample:
         return [(number, box) for number, box in found if box is not None]
 
 
-def load_cells(case: Case, diameter: float = 0.0) -> CellSample:
-    """Read one case; with ``diameter``, scaled so that its median cell has it."""
-    pixels = to_channels(read_film(case).pixels, "grey")
+def load_cells(case: Case, diameter: float = 0.0, ndim: int = 2) -> CellSample:
+    """Read one case; with ``diameter``, scaled so that its median cell has it.
+
+    Raises:
+        FileError: If it cannot be read, or has not ``ndim`` axes.
+    """
+    image = read_film(case)
+    if image.geometry.ndim != ndim:
+        raise FileError(
+            case.image,
+            f"is drawn with {image.geometry.ndim} axes and the stage's size has {ndim}",
+            "Volumes want a size of three, images and single slices one of two",
+        )
+    spacing = relative_spacing(image.geometry)
     cells, known = read_instances(case)
-    scale = cell_scale(cells, diameter)
+    scale = cell_scale(cells, diameter, spacing)
+    pixels = scaled(to_channels(image.pixels, "grey"), scale)
     if scale != 1:
-        size = [max(1, round(n * scale)) for n in cells.shape]
-        pixels = resize(pixels, size, "area" if scale < 1 else "bilinear")
+        size = pixels.shape[1:]
         cells, known = _nearest(cells, size), _nearest(known, size)
-    image = build_preprocessing(STEPS)(pixels).numpy()
-    return CellSample(image, cells, known, scale)
+    seen = build_preprocessing(STEPS)(pixels).numpy()
+    return CellSample(seen, cells, known, scale, spacing)
 
 
-def cell_scale(cells: NDArray[np.int32], diameter: float) -> float:
+def cell_scale(
+    cells: NDArray[np.int32], diameter: float, spacing: Sequence[float] = (1.0, 1.0)
+) -> float:
     """Return by which factor the median cell gets this diameter; 1 without cells."""
-    sizes = np.bincount(cells.ravel())[1:]
-    sizes = sizes[sizes > 0]
-    if not diameter or not len(sizes):
+    median = median_diameter(cells, spacing)
+    if not diameter or math.isnan(median):
         return 1.0
-    median = float(np.median(np.sqrt(4 * sizes / np.pi)))
     return float(np.clip(diameter / median, 1 / MOST_SCALE, MOST_SCALE))
 
 
@@ -89,19 +107,19 @@ def _nearest(array: NDArray, size: Sequence[int]) -> NDArray:
 
 
 def load_all(
-    cases: Sequence[Case], diameter_of: Callable[[Case], float]
+    cases: Sequence[Case], diameter_of: Callable[[Case], float], ndim: int = 2
 ) -> list[CellSample]:
     """Read all cases; one that comes twice is kept once."""
     read: dict[tuple[Path, int | None], CellSample] = {}
     for case in cases:
         key = (case.image, case.slice)
         if key not in read:
-            read[key] = load_cells(case, diameter_of(case))
+            read[key] = load_cells(case, diameter_of(case), ndim)
     return [read[case.image, case.slice] for case in cases]
 
 
 class CropDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
-    """Crops as ``(image (1, Y, X), maps (K, Y, X), known (K, Y, X), weights (Y, X))``.
+    """Crops as ``(image (1, ...), maps (K, ...), known (K, ...), weights (...))``.
 
     An index is ``(epoch, number)``; both and the seed decide place and
     augmentation, so a run that was resumed sees what it would have seen.
@@ -127,17 +145,21 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         rng = np.random.default_rng([self.seed, *index])
         sample = self.samples[index[1] % len(self.samples)]
         parts = cut(sample, self.size, rng, self.config.centred)
-        number = int(rng.integers(8 if self.size[0] == self.size[1] else 1))
+        number = int(rng.integers(8 if self.size[-2] == self.size[-1] else 1))
+        if len(self.size) == 3:
+            number += 8 * int(rng.integers(2))
         posed = [torch.from_numpy(pose(x, number).copy()) for x in parts]
         self.chain.set_random_state(seed=int(rng.integers(2**31)))
         moved = self.chain(dict(zip(KEYS, posed, strict=True)))
-        cells = np.asarray(moved["cells"][0]).round().astype(np.int32)
-        maps, weights = make_targets(cells, self.config)
-        known = torch.as_tensor(moved["known"]).expand(len(maps), -1, -1)
+        image, cells, known = (
+            torch.as_tensor(moved[key]).reshape(self.size) for key in KEYS
+        )
+        numbers = cells.numpy().round().astype(np.int32)
+        maps, weights = make_targets(numbers, self.config, sample.spacing)
         return (
-            torch.as_tensor(moved["image"]).float(),
+            image[None].float(),
             torch.from_numpy(maps),
-            known.float(),
+            known.expand(maps.shape).float(),
             torch.from_numpy(weights),
         )
 
@@ -145,7 +167,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
 def cut(
     sample: CellSample, size: Sequence[int], rng: np.random.Generator, centred: float
 ) -> list[NDArray[np.float32]]:
-    """Return image, cells and known pixels, ``(1, *size)`` each, of a random place.
+    """Return image, cells and known pixels of a random place.
 
     A smaller image is padded: by its mirror image, and nobody knows what is there.
 
@@ -154,14 +176,17 @@ def cut(
         size: Of the crop.
         rng: The lot.
         centred: Share of the crops that lie around a cell drawn by lot.
+
+    Returns:
+        Planes ``(1, Y, X)`` of an image, ``(Z, Y, X)`` of a volume.
     """
     shape = np.array(sample.cells.shape)
-    middle = rng.uniform(0, 1, 2) * shape
+    middle = rng.uniform(0, 1, shape.size) * shape
     if sample.boxes and rng.uniform() < centred:
         number, box = sample.boxes[rng.integers(len(sample.boxes))]
         places = np.argwhere(sample.cells[box] == number)
         inside = places[rng.integers(len(places))] + [part.start for part in box]
-        middle = inside + rng.uniform(-0.3, 0.3, 2) * size
+        middle = inside + rng.uniform(-0.3, 0.3, shape.size) * size
     low = np.clip(np.round(middle - np.array(size) / 2), 0, None).astype(int)
     low = np.minimum(low, np.maximum(shape - np.array(size), 0))
     window = tuple(slice(k, k + n) for k, n in zip(low, size, strict=True))
@@ -171,4 +196,4 @@ def cut(
     if any(after for _, after in missing):
         parts[0] = np.pad(parts[0], missing, mode="symmetric")
         parts[1:] = [np.pad(p, missing) for p in parts[1:]]
-    return [p[None] for p in parts]
+    return [p.reshape(-1, *size[-2:]) for p in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def part_touching(cells: Labels) -> NDArray[Any]:
     return np.where(highest > cells, 0, cells)
 
 
-def distance_map(cells: Labels, spacing: tuple[float, ...] | None = None) -> Array:
+def distance_map(cells: Labels, spacing: Sequence[float] | None = None) -> Array:
     """Return the distance to the edge of the own cell, 1 at its deepest pixel.
 
     Args:
@@ -49,28 +50,36 @@ def distance_map(cells: Labels, spacing: tuple[float, ...] | None = None) -> Arr
     return result
 
 
-def make_targets(cells: Labels, config: CellsConfig) -> tuple[Array, Array]:
+def make_targets(
+    cells: Labels, config: CellsConfig, spacing: Sequence[float] | None = None
+) -> tuple[Array, Array]:
     """Return what the network is to draw, and how much each pixel weighs.
 
     Args:
-        cells: ``(Y, X)`` numbers, 0 for background.
+        cells: ``([Z,] Y, X)`` numbers, 0 for background.
         config: ``rule.method`` names the maps: `medseg.instances.MAPS`.
+        spacing: Of the pixels, in units of the finest axis; default: 1.
 
     Returns:
-        Maps ``(K, Y, X)`` in [0, 1] and weights ``(Y, X)`` of at least 1.
+        Maps ``(K, [Z,] Y, X)`` in [0, 1] and weights ``([Z,] Y, X)`` of at least 1.
     """
     parted = part_touching(cells)
     if config.rule.method == "components":
         inside = (parted > 0).astype(np.float32)
         target = np.stack([1 - inside, inside])
-        border = _border(parted, config) if config.border_weight else 0 * inside
+        border = (
+            _border(parted, config, spacing) if config.border_weight else 0 * inside
+        )
     else:
-        border = _border(parted, config)
+        border = _border(parted, config, spacing)
         inside = (cells > 0).astype(np.float32)
-        target = np.stack([inside, distance_map(cells), border])
+        target = np.stack([inside, distance_map(cells, spacing), border])
     return target, 1 + np.float32(config.border_weight) * border
 
 
-def _border(cells: Labels, config: CellsConfig) -> Array:
-    weights = border_weights(cells, w0=1.0, sigma=config.border_sigma)
+def _border(
+    cells: Labels, config: CellsConfig, spacing: Sequence[float] | None
+) -> Array:
+    sigma = config.border_sigma
+    weights = border_weights(cells, w0=1.0, sigma=sigma, spacing=spacing)
     return weights.astype(np.float32)

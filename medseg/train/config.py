@@ -76,6 +76,10 @@ class DataConfig:
     share: float = 2 / 3
     rescale: bool = False
     """Images are scaled so that their median cell has ``cells.diameter``."""
+    truth: Literal["gold", "silver"] = "gold"
+    """Which segmentation of a set of the Cell Tracking Challenge is learnt."""
+    spacing: tuple[float, ...] = ()
+    """``([z,] y, x)`` in mm, of images whose files state none."""
 
     def __post_init__(self) -> None:
         _require(self.repeat >= 1, "data.repeat", f"is {self.repeat}", "Use 1 or more")
@@ -84,6 +88,18 @@ class DataConfig:
             "data.share",
             f"is {self.share}",
             "Use a share between 0 and 1",
+        )
+        _require(
+            self.truth == "gold" or self.set == "ctc",
+            "data.truth",
+            f"is {self.truth} for {self.set}",
+            "Only sets of the Cell Tracking Challenge (ctc) have silver truth",
+        )
+        _require(
+            len(self.spacing) in (0, 2, 3) and all(s > 0 for s in self.spacing),
+            "data.spacing",
+            f"is {list(self.spacing)}",
+            "Give ([z,] y, x) in mm, each above 0",
         )
 
 
@@ -137,10 +153,13 @@ class StageConfig:
         _require(self.epochs >= 1, "stage.epochs", f"is {self.epochs}", "Use 1 or more")
         _require(self.batch >= 1, "stage.batch", f"is {self.batch}", "Use 1 or more")
         _require(
-            len(self.size) == 2 and all(n >= 16 for n in self.size),
+            len(self.size) in (2, 3)
+            and min(self.size[-2:]) >= 16
+            and self.size[0] >= 4,
             "stage.size",
             f"is {list(self.size)}",
-            "Give height and width, each 16 or more",
+            "Give height and width, each 16 or more; before them, for volumes, a depth "
+            "of 4 or more",
         )
         _require(
             0 < self.learning_rate < 1,
@@ -264,6 +283,20 @@ class TrainConfig:
                 f"Choose from {', '.join(self.labels.names)}",
             )
 
+        dims = self.network.arguments.get("spatial_dims", 2)
+        for stage in self.stage:
+            _require(
+                len(stage.size) == dims,
+                "stage.size",
+                f"is {list(stage.size)} and network.arguments.spatial_dims is {dims}",
+                "Give as many numbers as the network has axes",
+            )
+        _require(
+            dims == 2 or self.labels.kind == "instances",
+            "network.arguments.spatial_dims",
+            f"is {dims} for labels of the kind {self.labels.kind}",
+            "Films have 2 axes; volumes are learnt with the kind instances",
+        )
         rescaled = any(entry.rescale for entry in self.data)
         _require(
             not rescaled or self.cells.diameter > 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -70,9 +70,8 @@ def find_cases(data: Sequence[DataConfig]) -> Split:
     for entry in data:
         # A challenge folder holds one set of many: its name says which.
         name = Path(entry.folder).name if entry.set == "ctc" else entry.set
-        module = import_module(f"medseg.datasets.{entry.set}")
         part_train, part_held = divide(
-            module.cases(Path(entry.folder)), entry.part, entry.split, entry.share
+            _cases(entry), entry.part, entry.split, entry.share
         )
         train += part_train * entry.repeat
         if part_train:
@@ -84,6 +83,15 @@ def find_cases(data: Sequence[DataConfig]) -> Split:
             "data", "has no case for training", "Add a set with part = 'split'"
         )
     return Split(tuple(train), held, counts)
+
+
+def _cases(entry: DataConfig) -> list[Case]:
+    find = import_module(f"medseg.datasets.{entry.set}").cases
+    options = {"truth": entry.truth} if entry.set == "ctc" else {}
+    cases: list[Case] = find(Path(entry.folder), **options)
+    if not entry.spacing:
+        return cases
+    return [replace(case, spacing=entry.spacing) for case in cases]
 
 
 def divide(

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from medseg.datasets.case import Case
+from medseg.engines.torch import channels_last, layout
 from medseg.errors import ConfigError
 from medseg.train.config import StageConfig, TrainConfig
 from medseg.train.data import EpochSampler
@@ -106,7 +107,7 @@ def fit(
 
 
 def _start(config: TrainConfig, fabric: Fabric) -> State:
-    network = build_network(config).to(memory_format=torch.channels_last)
+    network = channels_last(build_network(config))
     optimizer = torch.optim.AdamW(
         network.parameters(), weight_decay=config.weight_decay
     )
@@ -155,7 +156,7 @@ def _epoch(
         rate = learning_rate(stage.learning_rate, done)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        image = image.contiguous(memory_format=torch.channels_last)
+        image = image.contiguous(memory_format=layout(image.ndim))
         loss = task.loss(state.network(image), *truth)
         if not torch.isfinite(loss):
             raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ def _recorded(path: Path) -> dict[str, Any]:
 
 
 def _line(log: EpochLog, total: int, config: TrainConfig, logs: list[EpochLog]) -> str:
-    costs = [(s.epochs, s.size[0] * s.size[1]) for s in config.stage]
+    costs = [(s.epochs, math.prod(s.size)) for s in config.stage]
     line = f"epoch {log.epoch + 1}/{total}  loss {log.loss:.4f}  {log.seconds:.0f} s"
     if log.scores:
         parts = ", ".join(f"{n} {v:.4f}" for n, v in log.scores.items())

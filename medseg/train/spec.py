@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from medseg.transforms import Step
 
 COLOUR = "#4c9be8"
 WINDOW = 512
-"""Images with cells go through the network in windows of this size."""
+"""Images with cells go through the network in windows of this size; volumes, which
+need more memory, in windows as large as the crops of the last stage."""
 
 
 def label_set(config: TrainConfig) -> LabelSet:
@@ -104,24 +106,34 @@ def _film_grid(config: TrainConfig) -> dict[str, Any]:
 
 def _cell_grid(config: TrainConfig) -> dict[str, Any]:
     """Return how an image with cells meets the network, and how they are found."""
-    cells = config.cells
+    cells, size = config.cells, config.stage[-1].size
     return {
         "preprocessing": STEPS,
         "inference": Inference(
             "sliding_window",
-            (WINDOW, WINDOW),
+            size if len(size) == 3 else (WINDOW, WINDOW),
             batch=1,
             diameter=cells.diameter or None,
         ),
         "decoding": Decoding("instances", instances=cells.rule),
-        # Crops were shown in all eight poses of a square.
-        "flips": tuple(
-            Flip(axes, transpose=turned or None)
-            for turned in (False, True)
-            for axes in ((), (0,), (1,), (0, 1))
-            if axes or turned
-        ),
+        "flips": _poses(size),
     }
+
+
+def _poses(size: tuple[int, ...]) -> tuple[Flip, ...]:
+    """Return the poses, but the first, in which crops of a size were shown.
+
+    All eight of a square; the slices of a volume in both orders.
+    """
+    square = size[-2] == size[-1]
+    axes = range(len(size) if square else len(size) - 2)
+    mirrored = [c for n in range(len(axes) + 1) for c in combinations(axes, n)]
+    return tuple(
+        Flip(some, transpose=turned or None)
+        for turned in ((False, True) if square else (False,))
+        for some in mirrored
+        if turned or some
+    )
 
 
 def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:

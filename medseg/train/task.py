@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from monai.inferers import sliding_window_inference
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -136,7 +137,7 @@ class CellTask:
             scaled = any(case.image.is_relative_to(folder) for folder in folders)
             return self.cells.diameter if scaled else 0.0
 
-        return load_all(cases, diameter_of)
+        return load_all(cases, diameter_of, len(stage.size))
 
     def dataset(self, samples: list[CellSample], stage: StageConfig) -> CropDataset:
         """Return random crops of the stage's size."""
@@ -158,10 +159,18 @@ class CellTask:
         step = max(1, len(samples) // MOST_VALIDATED)
         scores = []
         for sample in samples[::step][:MOST_VALIDATED]:
-            logits = forward(torch.from_numpy(sample.image)[None])[0]
+            logits = self._look(forward, torch.from_numpy(sample.image)[None])[0]
             maps = logits.softmax(0) if self.exclusive else logits.sigmoid()
-            found = find_instances(np.asarray(maps.cpu()), rule)
+            found = find_instances(np.asarray(maps.cpu()), rule, sample.spacing)
             found = drop_margin(found, rule.margin)
             scores.append(score_cells(found, sample.cells, sample.known))
         total = add_scores(scores)
         return {"SEG": total.seg, "AP50": total.ap50} if total.cells else {}
+
+    def _look(self, forward: Forward, image: Tensor) -> Tensor:
+        """Return the logits of an image; of a volume, in windows as it is predicted."""
+        if image.ndim == 4:
+            return forward(image)
+        window = self.config.stage[-1].size
+        logits = sliding_window_inference(image, window, 1, forward, mode="gaussian")
+        return torch.as_tensor(logits)
