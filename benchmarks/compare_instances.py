@@ -27,16 +27,16 @@ from medseg.image import Image
 from medseg.instances import InstanceRule
 from medseg.model import load_model
 from medseg.predict import Predictor
-from medseg.train.config import (
+from medseg.train.config import TrainConfig
+from medseg.train.config_cells import CellsConfig
+from medseg.train.config_tables import (
     AugmentConfig,
     DataConfig,
     LabelsConfig,
     LossConfig,
     NetworkConfig,
     StageConfig,
-    TrainConfig,
 )
-from medseg.train.config_cells import CellsConfig
 from medseg.train.run import train_config
 
 RATE = 2e-3

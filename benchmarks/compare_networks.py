@@ -26,13 +26,13 @@ from medseg.image import Image
 from medseg.model import load_model
 from medseg.overlay import overlay
 from medseg.predict import Predictor
-from medseg.train.config import (
+from medseg.train.config import TrainConfig
+from medseg.train.config_tables import (
     DataConfig,
     LabelsConfig,
     LossConfig,
     NetworkConfig,
     StageConfig,
-    TrainConfig,
 )
 from medseg.train.run import train_config
 

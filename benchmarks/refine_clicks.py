@@ -14,284 +14,27 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.segmentation import random_walker
-from skimage.transform import resize
+from refine_tasks import Task, cell_tasks, film_tasks, resized
+from refine_user import (
+    PAINTERS,
+    WALKER_SIDE,
+    Answer,
+    play,
+    with_plain_walker,
+    with_session,
+)
 
-from medseg.labels import Label, LabelSet
-from medseg.refine import METHODS, Method, Point, RefineSession
-from medseg.refine.methods import Paint
+from medseg.refine import METHODS
 
 CLICKS = 10
 SHOWN = (0, 1, 3, 5, 10)
 GOALS = (0.95, 0.97)
 CELL_RADIUS = 40.0  # px, told once for the data set, as a user sets a brush
-WALKER_SIDE = 192  # the plain random walker works on pictures made this small
-ONE = LabelSet((Label(1, "target", "#4c9be8"),))
-Mask = NDArray[np.bool_]
-Field = NDArray[np.float32]
-Answer = Callable[[Point, float], Mask]
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One structure of one picture: where it starts and where it should end."""
-
-    name: str
-    image: Field
-    truth: Mask
-    start: Mask
-    probability: Field | None = None
-
-
-def dice(one: Mask, other: Mask) -> float:
-    total = np.count_nonzero(one) + np.count_nonzero(other)
-    return 2 * np.count_nonzero(one & other) / total if total else 1.0
-
-
-def next_click(mask: Mask, truth: Mask) -> tuple[Point, float] | None:
-    """Return the click and how deep in the error it lies; None if there is none."""
-    error = mask ^ truth
-    boxes = ndimage.find_objects(error.astype(np.int8))
-    if not boxes:
-        return None
-    box = boxes[0]
-    labelled, _ = ndimage.label(error[box])
-    # A piece is missing or too much as a whole: part them where they touch.
-    missing = truth[box]
-    parts = [ndimage.label(error[box] & side)[0] for side in (missing, ~missing)]
-    labelled = np.where(parts[1] > 0, parts[1] + parts[0].max(), parts[0])
-    largest = 1 + int(np.argmax(np.bincount(labelled.ravel())[1:]))
-    inner = ndimage.find_objects((labelled == largest).astype(np.int8))[0]
-    depth = ndimage.distance_transform_edt(np.pad(labelled[inner] == largest, 1))
-    at = np.unravel_index(int(np.argmax(depth)), depth.shape)
-    y, x = (
-        int(a) - 1 + i.start + b.start for a, i, b in zip(at, inner, box, strict=True)
-    )
-    return Point((y, x), positive=bool(truth[y, x])), float(depth.max())
-
-
-def with_session(method: str | Method, radius: float | None) -> Callable:
-    """Return what answers the clicks of a task with a method of medseg."""
-
-    def begin(task: Task) -> Answer:
-        session = RefineSession(method=method, radius=radius)
-        session.set_image(task.image)
-        session.set_mask(
-            task.start.astype(np.uint8), ONE, 1, probability=task.probability
-        )
-
-        def answer(click: Point, _: float) -> Mask:
-            session.add(click)
-            return session.mask > 0
-
-        return answer
-
-    return begin
-
-
-def with_ideal_brush(task: Task) -> Answer:
-    """A disc of exactly the error's depth, which only the truth can tell."""
-    mask = task.start.copy()
-    rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
-
-    def answer(click: Point, depth: float) -> Mask:
-        y, x = click.position
-        mask[(rows - y) ** 2 + (columns - x) ** 2 <= depth**2] = click.positive
-        return mask
-
-    return answer
-
-
-def with_plain_walker(task: Task) -> Answer:
-    """scikit-image's random walker from the clicks alone, on the whole picture."""
-    shape = np.array(task.image.shape)
-    step = max(1.0, shape.max() / WALKER_SIDE)
-    size = tuple(np.ceil(shape / step).astype(int))
-    image = resize(task.image, size, anti_aliasing=True)
-    image = (image - image.min()) / max(np.ptp(image), 1e-6)
-    clicks: list[Point] = []
-
-    def answer(click: Point, _: float) -> Mask:
-        clicks.append(click)
-        seeds = np.zeros(size, np.int32)
-        # The frame of the picture stands in for a click beside the object.
-        seeds[[0, -1]] = seeds[:, [0, -1]] = 2
-        for c in clicks:
-            seeds[tuple((np.array(c.position) / step).astype(int))] = (
-                1 if c.positive else 2
-            )
-        if not (seeds == 1).any():
-            return np.zeros(task.image.shape, bool)
-        with warnings.catch_warnings():
-            # Its probabilities may leave [0, 1] by a little.
-            warnings.simplefilter("ignore", UserWarning)
-            found = random_walker(
-                image, seeds, beta=130, mode="cg_j", tol=1e-3, return_full_prob=True
-            )
-        return resize(found[0], task.image.shape, order=1) > 0.5
-
-    return answer
-
-
-def play(
-    task: Task, begin: Callable[[Task], Answer], clicks: int
-) -> tuple[list[float], list[float]]:
-    """Return Dice after 0, 1, ... clicks and the processor seconds of each click.
-
-    The processor's time of one thread: what a click takes on an idle machine.
-    """
-    answer, mask = begin(task), task.start
-    scores, seconds = [dice(mask, task.truth)], []
-    for _ in range(clicks):
-        found = next_click(mask, task.truth)
-        if found is not None:
-            before = time.process_time()
-            mask = answer(*found)
-            seconds.append(time.process_time() - before)
-        scores.append(dice(mask, task.truth))
-    return scores, seconds
-
-
-def summary(curves: Sequence[Sequence[float]], seconds: Sequence[float]) -> dict:
-    table = np.array(curves)
-    row = {f"dice_{n}": float(table[:, n].mean()) for n in SHOWN}
-    for goal in GOALS:
-        reached = table >= goal
-        # A structure that is not reached in ten clicks counts as ten.
-        needed = np.where(reached.any(axis=1), reached.argmax(axis=1), CLICKS)
-        row[f"clicks_{goal}"] = float(needed.mean())
-        row[f"failed_{goal}"] = int((~reached.any(axis=1)).sum())
-    row["median_ms"] = 1e3 * float(np.median(seconds))
-    row["p95_ms"] = 1e3 * float(np.percentile(seconds, 95))
-    return row
-
-
-def predict(
-    model: str, images: dict[str, Path], read: Callable, cache: Path
-) -> Iterator[tuple[str, NDArray, NDArray]]:
-    """Yield id, mask and probabilities of each picture, predicted at most once."""
-    cache.mkdir(parents=True, exist_ok=True)
-    predictor = None
-    for key in images:
-        kept = cache / f"{Path(model).name}-{key}.npz"
-        if not kept.exists():
-            if predictor is None:
-                from medseg.model import load_model
-                from medseg.predict import Predictor
-
-                predictor = Predictor(load_model(model), threads=1)
-            found = predictor.predict(read(key), probabilities=True)
-            assert found.probabilities is not None
-            small = np.rint(found.probabilities * 65535).astype(np.uint16)
-            np.savez(kept, mask=found.mask, probabilities=small)
-        with np.load(kept) as held:
-            yield key, held["mask"], held["probabilities"]
-
-
-def film_tasks(
-    folder: Path, source: str, films: int | None, model: str, cache: Path
-) -> Iterator[Task]:
-    """Yield each structure of the held-back films with the model's answer."""
-    from medseg.datasets import jsrt, wingspan
-    from medseg.model import load_model
-    from medseg.train.data import divide
-    from medseg.train.score import read_case
-
-    read_cases = {"jsrt": jsrt.cases, "wingspan": wingspan.cases}[source]
-    cases = {c.id: c for c in divide(read_cases(folder), "split")[1][:films]}
-    names = load_model(model).spec.labels.names
-
-    def read(key: str):
-        return read_case(cases[key], names)[0]
-
-    paths = {key: c.image for key, c in cases.items()}
-    for key, mask, probabilities in predict(model, paths, read, cache / source):
-        image, truth = read_case(cases[key], names)
-        for name in truth.labels.names:
-            k = names.index(name)
-            yield Task(
-                f"{key} {name}",
-                image.pixels[0].astype(np.float32),
-                truth.structure(name),
-                mask[k] > 0,
-                probabilities[k].astype(np.float32) / 65535,
-            )
-
-
-def resized(task: Task, side: int) -> Task:
-    """Return the task on a square picture."""
-    size = (side, side)
-    assert task.probability is not None
-    return replace(
-        task,
-        image=resize(task.image, size, order=1).astype(np.float32),
-        truth=resize(task.truth.astype(float), size, order=1) > 0.5,
-        start=resize(task.start.astype(float), size, order=1) > 0.5,
-        probability=resize(task.probability, size, order=1).astype(np.float32),
-    )
-
-
-def cell_tasks(
-    folder: Path, frames: int, model: str | None, cache: Path
-) -> Iterator[Task]:
-    """Yield each cell of the last frames, from an empty mask or from a model's.
-
-    A cell is a connected piece of the truth of 1000 to 40,000 pixels: where cells
-    touch without a gap the truth does not tell them apart, and slivers at the edge
-    are no cells.
-    """
-    from PIL import Image as Picture
-
-    paths = {p.stem: p for p in sorted((folder / "images").glob("*.png"))[-frames:]}
-    answers = {}
-    if model is not None:
-        from medseg.image import Image
-
-        def read(key: str) -> Image:
-            with Picture.open(paths[key]) as picture:
-                return Image.from_array(np.asarray(picture)[None])
-
-        answers = {
-            key: (mask, p) for key, mask, p in predict(model, paths, read, cache)
-        }
-    for key, path in paths.items():
-        with (
-            Picture.open(path) as one,
-            Picture.open(folder / "labels" / path.name) as t,
-        ):
-            image = np.asarray(one).astype(np.float32)
-            pieces, n = ndimage.label(np.asarray(t) == 0)
-        for number in range(1, n + 1):
-            truth = pieces == number
-            if not 1000 <= np.count_nonzero(truth) <= 40_000:
-                continue
-            start, probability = np.zeros_like(truth), None
-            if key in answers:
-                mask, p = answers[key]
-                # The model's cell that covers most of this one.
-                inside = np.bincount(mask[truth].ravel())
-                inside[0] = 0
-                if inside.any():
-                    start = mask == int(np.argmax(inside))
-                probability = p[-1].astype(np.float32) / 65535
-            yield Task(f"{key} cell {number}", image, truth, start, probability)
-
-
-PAINTERS: dict[str, Callable[[Task], Answer]] = {
-    "painting, disc of 12 px": with_session(Paint(radius=12), None),
-    "painting, disc that touches the mask": with_session("paint", None),
-    "painting, disc of the right size (an ideal brush)": with_ideal_brush,
-    "scikit-image random walker, clicks alone": with_plain_walker,
-}
 
 
 def rows_of(
@@ -309,6 +52,20 @@ def rows_of(
             seconds += times
         rows[name] = summary(curves, seconds)
     return rows
+
+
+def summary(curves: Sequence[Sequence[float]], seconds: Sequence[float]) -> dict:
+    table = np.array(curves)
+    row = {f"dice_{n}": float(table[:, n].mean()) for n in SHOWN}
+    for goal in GOALS:
+        reached = table >= goal
+        # A structure that is not reached in ten clicks counts as ten.
+        needed = np.where(reached.any(axis=1), reached.argmax(axis=1), CLICKS)
+        row[f"clicks_{goal}"] = float(needed.mean())
+        row[f"failed_{goal}"] = int((~reached.any(axis=1)).sum())
+    row["median_ms"] = 1e3 * float(np.median(seconds))
+    row["p95_ms"] = 1e3 * float(np.percentile(seconds, 95))
+    return row
 
 
 def speed(tasks: Sequence[Task], side: int) -> dict[str, dict[str, float]]:

@@ -17,6 +17,7 @@ challenge's field of interest): `BORDERS`. There, pixels of no cell are unknown.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -147,7 +148,7 @@ def cases(folder: str | Path, *, truth: Truth = "gold") -> list[Case]:
         FileError: If there is no sequence or no drawn frame, a mask has no frame,
             or a file cannot be read.
     """
-    folder = Path(folder)
+    folder = Path(os.path.abspath(folder))  # for its name, also of "."
     found: list[Case] = []
     for sequence in sequences(folder):
         drawn = sequence.gold if truth == "gold" else sequence.silver

@@ -17,7 +17,7 @@ from scipy import ndimage
 from medseg.datasets.parting import part_touching
 from medseg.errors import ConfigError, FileError
 from medseg.io import is_image_name
-from medseg.io.ctc import read_mask_file
+from medseg.io.ctc import read_labels
 from medseg.io.read import read_image
 
 if TYPE_CHECKING:
@@ -101,9 +101,9 @@ def read_instances(case: Case) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
 def _cells(truth: InstanceTruth) -> NDArray[np.int32]:
     if truth.encoding == "file_a_cell":
         return _file_a_cell(truth.path)
-    mask = read_plane(truth.path, truth.slice)
     if truth.encoding == "numbered":
-        return mask.astype(np.int32)
+        return read_plane(truth.path, truth.slice).astype(np.int32)
+    mask = _plane(truth.path, read_image(truth.path).pixels[0], truth.slice)
     on = mask == 0 if truth.encoding == "zero_is_cell" else mask > mask.max() / 2
     if truth.part:
         return part_touching(on)
@@ -112,13 +112,20 @@ def _cells(truth: InstanceTruth) -> NDArray[np.int32]:
 
 
 def read_plane(path: Path, plane: int | None) -> NDArray[Any]:
-    """Return a mask ``([Z,] Y, X)``, or one plane of it.
+    """Return numbered cells ``([Z,] Y, X)``, or one plane of them.
 
     Raises:
-        FileError: If it cannot be read, or has no such plane.
+        FileError: If they cannot be read, have numbers beyond 32 bits, or there is no
+            such plane.
     """
-    png = path.suffix.lower() == ".png"
-    mask = read_image(path).pixels[0] if png else _quiet_mask(path)
+    mask = read_labels(path)
+    largest = int(mask.max(initial=0))
+    if largest > np.iinfo(np.int32).max:
+        raise FileError(path, f"holds the label {largest}", "Renumber from 1")
+    return _plane(path, mask, plane)
+
+
+def _plane(path: Path, mask: NDArray[Any], plane: int | None) -> NDArray[Any]:
     if plane is None:
         return mask
     if mask.ndim == 2 and plane == 0:
@@ -126,14 +133,6 @@ def read_plane(path: Path, plane: int | None) -> NDArray[Any]:
     if mask.ndim != 3 or plane >= len(mask):
         raise FileError(path, f"has no plane {plane}, its shape is {mask.shape}")
     return mask[plane]
-
-
-def _quiet_mask(path: Path) -> NDArray[Any]:
-    # Sets of single images have 8-bit masks as a rule, which is nothing to warn of.
-    image = read_image(path)
-    if image.pixels.dtype.kind in "bu" and len(image.pixels) == 1:
-        return np.asarray(image.pixels[0])
-    return read_mask_file(path)
 
 
 def _file_a_cell(folder: Path) -> NDArray[np.int32]:

@@ -70,14 +70,15 @@ def _splits(path: Path) -> dict[str, str]:
 
 def _public(folder: Path) -> list[Case]:
     need_folders(folder, *(f"scratch/{fold}/masks" for fold in FOLDS))
-    films = [p for name in FILM_FOLDERS for p in (folder / name).glob("*.IMG")]
+    # A film may lie in two of the folders.
+    films = {p.stem: p for name in FILM_FOLDERS for p in (folder / name).glob("*.IMG")}
     if not films:
         raise FileError(
             folder,
             f"has scratch/ but no film (*.IMG) in {', '.join(FILM_FOLDERS)}",
             f"Unpack the films into {FILM_FOLDERS[0]}/",
         )
-    return [_public_case(folder, p) for p in sorted(films, key=lambda p: p.stem)]
+    return [_public_case(folder, film) for _, film in sorted(films.items())]
 
 
 def _public_case(folder: Path, film: Path) -> Case:

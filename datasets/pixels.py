@@ -37,7 +37,8 @@ def read_film(case: Case) -> Image:
     image = read_image(case.image)
     if case.slice is not None and image.pixels.ndim == 4:
         plane = one_plane(case.image, image.pixels, case.slice)
-        image = Image(plane, Geometry.pixels(2), image.meta)
+        spacing, unit = image.geometry.spacing[1:], image.geometry.unit
+        image = Image(plane, Geometry.upright(spacing, unit), image.meta)
     if not case.spacing or image.geometry.unit != "px":
         return image
     ndim = image.geometry.ndim

@@ -97,7 +97,7 @@ def reference_ratios(folder: str | Path) -> dict[str, float]:
     if not path.is_file():
         raise FileError(path, "is not there", "Give the folder that holds ctr.csv")
     ratios = {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
             try:
                 if row["ctr"]:

@@ -51,9 +51,10 @@ class InstanceRule:
             goes to its neighbour or, if it has none, away (watershed).
         min_size: Cells of fewer pixels are debris and go.
         fill_holes: Fill what one cell alone encloses.
-        margin: Cells that lie wholly in this margin of the image go, as the
-            challenge ignores cells outside its field of interest; 0 keeps all. Cells
-            that the image's edge cuts stay and are cells like others.
+        margin: Cells that lie wholly in this margin of the image, of a volume at
+            the sides of its slices, go, as the challenge ignores cells outside its
+            field of interest; 0 keeps all. Cells that the image's edge cuts stay
+            and are cells like others.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -287,13 +288,14 @@ def number(labels: NDArray[Any], min_size: int = 0) -> Labels:
 def drop_margin(labels: Labels, margin: int) -> Labels:
     """Return the cells that reach out of the ``margin`` of the image, renumbered.
 
-    Every cell goes where the margin is all of the image.
+    A volume has it at the sides of its slices, not above and below. Every cell goes
+    where the margin is all of the image.
     """
     if margin == 0:
         return labels
-    inner = tuple(slice(margin, max(margin, n - margin)) for n in labels.shape)
+    rows, columns = (slice(margin, max(margin, n - margin)) for n in labels.shape[-2:])
     kept = np.zeros(int(labels.max(initial=0)) + 1, bool)
-    kept[labels[inner]] = True
+    kept[labels[..., rows, columns]] = True
     kept[0] = False
     table = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
     return table[labels]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 from medseg.errors import ConfigError
 
 Kind = Literal["exclusive", "overlapping", "instances"]
+_COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class LabelSet:
     lung) or ``instances`` (a number an object; the one label names the class).
 
     Raises:
-        ConfigError: If values or names repeat, or a value is below 1.
+        ConfigError: If values or names repeat, a value is below 1, or a colour is
+            not ``#rrggbb``.
     """
 
     labels: tuple[Label, ...]
@@ -54,6 +57,11 @@ class LabelSet:
             raise ConfigError(
                 "labels.value", "0 is the background", "Number labels from 1"
             )
+        for label in self.labels:
+            if not _COLOUR.fullmatch(label.colour):
+                raise ConfigError(
+                    "labels.colour", f"is {label.colour[:20]!r}", "Write it as #rrggbb"
+                )
 
     def __iter__(self) -> Iterator[Label]:
         return iter(self.labels)

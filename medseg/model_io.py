@@ -32,6 +32,7 @@ from medseg.model_spec import (
     read_spec,
 )
 from medseg.networks import build
+from medseg.schema import MAX_TEXT
 from medseg.weights import (
     MAX_TENSORS,
     MAX_WEIGHTS_BYTES,
@@ -182,13 +183,16 @@ def _check_self_test(
 def _make_self_test(
     network: nn.Module, spec: ModelSpec, size: Sequence[int]
 ) -> SelfTest:
-    stride = 1
-    while np.prod([-(-n // stride) for n in size]) > _MAP_PIXELS:
+    """Return the test with as many pixels as a spec has room for."""
+    stride, text = 1, ""
+    while not text or len(text) > MAX_TEXT:
+        while np.prod([-(-n // stride) for n in size]) > _MAP_PIXELS:
+            stride += 1
+        test = SelfTest(tuple(size), stride, "")
+        values = _self_test_map(network, spec, test).ravel().tolist()
+        text = " ".join(f"{v}*{len(list(group))}" for v, group in groupby(values))
         stride += 1
-    test = SelfTest(tuple(size), stride, "")
-    values = _self_test_map(network, spec, test).ravel().tolist()
-    runs = [f"{value}*{len(list(group))}" for value, group in groupby(values)]
-    return replace(test, map=" ".join(runs))
+    return replace(test, map=text)
 
 
 def save_model(

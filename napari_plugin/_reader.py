@@ -104,7 +104,7 @@ def _is_split(folder: Path, images: list[str]) -> bool:
 def _name(path: Path) -> str:
     lower = path.name.lower()
     suffix = next((s for s in SUFFIXES if lower.endswith(s)), "")
-    return path.name[: len(lower) - len(suffix)]
+    return path.name[: len(path.name) - len(suffix)]
 
 
 def _read_files(path: str | Sequence[str]) -> list[LayerData]:

@@ -60,40 +60,55 @@ def save_mask(path: Path, layers: Sequence[LayerData]) -> tuple[Path, ...]:
     """
     from medseg.io import write_segmentation
 
-    known = [_with_geometry(layer) for layer in layers]
+    known = [with_facts(layer) for layer in layers]
     seg = segmentation_from_layers(known)
     split = seg.labels.kind == "overlapping" and path.suffix.lower() == ".png"
     source = next((s for x in known if (s := facts_of(x).get("source"))), None)
     return write_segmentation(seg, path, split_labels=split, source=source)
 
 
-def _with_geometry(layer: LayerData) -> LayerData:
+def with_facts(layer: LayerData, viewer: Any = None) -> LayerData:
     """Return a layer of napari's own with the facts of the image that it lies on.
 
     napari gives a new labels layer the place of its image and not its metadata, and
-    in the place a tilt and the order of the patient axes are not to be seen.
+    in the place a tilt and the order of the patient axes are not to be seen. Where
+    images of several files would do, it is not said which file the mask belongs to.
+
+    Args:
+        layer: Layer data; facts of its own stay.
+        viewer: Holds the images; by default the current one.
     """
-    data, meta, kind = layer
-    if facts_of(layer):
-        return layer
     from napari import current_viewer
 
-    viewer = current_viewer()
-    for other in viewer.layers if viewer is not None else ():
-        facts = facts_of(other)
-        if not facts or not _same_grid((data, meta), other.as_layer_data_tuple()):
-            continue
-        lent = {k: facts.get(k) for k in ("geometry", "source", "frames")}
-        return (data, {**meta, "metadata": {KEY: lent}}, kind)
-    return layer
+    data, meta, kind = layer
+    viewer = viewer or current_viewer()
+    if facts_of(layer) or viewer is None or isinstance(data, list):
+        return layer
+    ours = [x.as_layer_data_tuple() for x in viewer.layers if facts_of(x)]
+    fitting = [x for x in ours if x[2] != "tracks" and _same_shape(layer, x)]
+    fitting = [x for x in fitting if _same_place(layer, x)] or fitting
+    if not fitting:
+        return layer
+    known = [facts_of(x) for x in fitting]
+    lent = {k: known[0].get(k) for k in ("geometry", "source", "frames")}
+    if len({k.get("source") for k in known}) > 1:
+        lent["source"] = None
+    return (
+        data,
+        {**meta, "metadata": {**(meta.get("metadata") or {}), KEY: lent}},
+        kind,
+    )
 
 
-def _same_grid(one: Sequence[Any], other: Sequence[Any]) -> bool:
+def _same_shape(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    shape, ndim = getattr(other[0], "shape", ()), one[0].ndim
+    return shape[:ndim] == one[0].shape and len(shape) == ndim + bool(
+        other[1].get("rgb")
+    )
+
+
+def _same_place(one: Sequence[Any], other: Sequence[Any]) -> bool:
     ndim = one[0].ndim
-    if not hasattr(other[0], "ndim") or other[0].shape[:ndim] != one[0].shape:
-        return False
-    if other[0].ndim != ndim + bool(other[1].get("rgb")):
-        return False
     return np.allclose(transform_of(one[1], ndim), transform_of(other[1], ndim))
 
 
@@ -137,15 +152,29 @@ def write_result(path: str, layers: Sequence[LayerData]) -> list[str]:
     return [str(written)]
 
 
-def save_result(folder: Path, layers: Sequence[LayerData]) -> Path:
-    """Write a movie's masks and tracks into ``folder``, checked; return it."""
+def save_result(
+    folder: Path, layers: Sequence[LayerData], *, follow_masks: bool = False
+) -> Path:
+    """Write a movie's masks and tracks into ``folder``, checked; return it.
+
+    Args:
+        folder: Where to.
+        layers: One labels layer, and its tracks if there are.
+        follow_masks: Where masks carry track numbers and have been mended since:
+            tracks begin and end as the masks do, and keep their parents.
+
+    Raises:
+        FileError: As `write_result`.
+        DiskError: If the disk is full or not writable.
+    """
     from medseg.io.ctc_write import ResultWriter
+    from medseg.io.sniff import suffix_of
 
     labels = next(x for x in layers if x[2] == "labels")
     tracks = next((x for x in layers if x[2] == "tracks"), None)
-    data, meta, _ = _with_geometry(labels)
+    data, meta, _ = with_facts(labels)
     frames = facts_of((data, meta)).get("frames")
-    if folder.suffix or folder.is_file():
+    if suffix_of(folder.name) or folder.is_file():
         raise FileError(
             folder, "a tracking result is a folder", "Give a name such as 01_RES"
         )
@@ -158,6 +187,8 @@ def save_result(folder: Path, layers: Sequence[LayerData]) -> Path:
     numbered = relabelling(tracks) if tracks is not None else {}
     digits = 3 if numbers[-1] < 1000 else 4
     rows = rows_of_tracks(tracks) if tracks else rows_of_masks(data, numbers)
+    if tracks and follow_masks and not numbered:
+        rows = with_parents(rows_of_masks(data, numbers), rows)
     with ResultWriter(folder, data.shape[1:], digits) as result:
         for frame, mask in zip(numbers, data, strict=True):
             pairs = numbered.get(frame, _NO_CELLS) if numbered else None
@@ -191,6 +222,20 @@ def rows_of_masks(data: Any, frames: Sequence[int]) -> list[TrackRow]:
             if label:
                 seen[label] = (seen.get(label, (frame, frame))[0], frame)
     return [TrackRow(label, *ends) for label, ends in sorted(seen.items())]
+
+
+def with_parents(rows: Sequence[TrackRow], known: Sequence[TrackRow]) -> list[TrackRow]:
+    """Return ``rows`` with the parents in ``known``, where those still come before."""
+    from dataclasses import replace
+
+    parent = {row.label: row.parent for row in known}
+    end = {row.label: row.end for row in rows}
+    found = []
+    for row in rows:
+        mother = parent.get(row.label, 0)
+        fits = mother in end and end[mother] < row.begin
+        found.append(replace(row, parent=mother if fits else 0))
+    return found
 
 
 def relabelling(tracks: LayerData) -> dict[int, NDArray[np.int64]]:

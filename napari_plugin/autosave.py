@@ -61,6 +61,7 @@ class MaskWatch:
         self.layer = layer
         self._open_journal = open_journal
         self._on_change = on_change
+        self.edits = 0
         self.journal: JournalWriter | None = None
         self._start(clean)
         self._connections = (
@@ -182,6 +183,7 @@ class MaskWatch:
         if not self.changed and not self._empty:
             self._rest = dict.fromkeys(self._all(), False)
         self.changed = True
+        self.edits += 1
         self._tell()
 
     def _tell(self) -> None:

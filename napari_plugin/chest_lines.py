@@ -9,6 +9,7 @@ import numpy as np
 from psygnal import Signal
 
 from medseg.measure.chest import ChestMeasurement, Line
+from medseg.napari_plugin.layers import PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,11 +82,7 @@ class ChestLines:
             name=NAME,
             edge_color=[_HEART, _THORAX],
             edge_width=max(mask.data.shape) / 170,
-            scale=mask.scale,
-            translate=mask.translate,
-            affine=mask.affine,
-            units=mask.units,
-            axis_labels=mask.axis_labels,
+            **{key: getattr(mask, key) for key in PLACE},
             opacity=0.9,
             features={"name": ["heart", "thorax"]},
             text={

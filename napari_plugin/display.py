@@ -128,6 +128,19 @@ def orientations(geometry: Geometry | None) -> tuple[Orientation, ...]:
     return tuple(found)
 
 
+def camera_of(viewer: ViewerModel) -> Any:
+    """Return the camera, which napari 0.9 has moved."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
+
+
+def set_upright(viewer: ViewerModel, upright: bool) -> None:
+    """Let the axis that runs down the picture run up, or down again."""
+    camera = camera_of(viewer)
+    if hasattr(camera, "orientation2d"):  # since napari 0.6
+        camera.orientation2d = ("up" if upright else "down", "right")
+
+
 def orient(viewer: ViewerModel, axis: int, upright: bool = False) -> None:
     """Show slices across ``axis``, counted among the last three axes.
 
@@ -137,8 +150,7 @@ def orient(viewer: ViewerModel, axis: int, upright: bool = False) -> None:
     rest = [lead + a for a in range(3) if a != axis]
     viewer.dims.ndisplay = 2
     viewer.dims.order = (*range(lead), lead + axis, *rest)
-    if hasattr(viewer.camera, "orientation2d"):  # since napari 0.6
-        viewer.camera.orientation2d = ("up" if upright else "down", "right")
+    set_upright(viewer, upright)
     viewer.reset_view()
 
 

@@ -3,7 +3,8 @@
 What napari has no room for travels in ``layer.metadata["medseg"]``, a dictionary:
 
 ==============  ====================================================================
-``geometry``    :class:`~medseg.geometry.Geometry` of the spatial axes
+``geometry``    :class:`~medseg.geometry.Geometry` of the spatial axes; None where
+                nobody knows which axes those are
 ``labels``      :class:`~medseg.labels.LabelSet` of the whole mask; None for an image
 ``structure``   which of overlapping labels the layer holds, else None
 ``group``       the same text for all layers of one mask
@@ -41,17 +42,19 @@ from medseg.napari_plugin.placement import (
 from medseg.segmentation import Segmentation
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
+    from napari.layers import Labels, Layer
 
 KEY = "medseg"
 GREY = "#808080"
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""All that says where a layer lies; a layer on the grid of another shares it."""
 
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
 """What napari takes from readers and gives to writers: data, keywords, kind."""
 
 
 def facts(
-    geometry: Geometry,
+    geometry: Geometry | None,
     *,
     labels: LabelSet | None = None,
     structure: str | None = None,
@@ -222,6 +225,36 @@ def geometry_of(layer: Layer | Sequence[Any]) -> Geometry:
     return geometry_of_transform(matrix, meta.get("units"), spatial, axes)
 
 
+def geometry_if_known(image: Layer) -> Geometry | None:
+    """Return the geometry of an image; None for a stack that is not of our readers.
+
+    Its first axis may be time as well as space: what is made of it leaves that open.
+
+    Raises:
+        ConfigError: If the layer is sheared.
+    """
+    return geometry_of(image) if image.ndim == 2 or facts_of(image) else None
+
+
+def is_mask(layer: Layer) -> bool:
+    """Return whether a layer is a mask that can be changed and saved."""
+    from napari.layers import Labels
+
+    plain = isinstance(layer, Labels) and not layer.multiscale
+    return plain and facts_of(layer).get("role") != "view"
+
+
+def belongs(tracks: Layer, mask: Labels) -> bool:
+    """Return whether a tracks layer was made of a mask, or came from its folder."""
+    from napari.layers import Tracks
+
+    if not isinstance(tracks, Tracks):
+        return False
+    known, own = facts_of(mask), facts_of(tracks)
+    same = any(own.get(k) and own[k] == known.get(k) for k in ("path", "group"))
+    return same or own.get("tracks_of") == mask.name
+
+
 def _in_mm(units: Sequence[object] | None) -> bool | None:
     """Return whether the last unit is a length; None where napari has none."""
     return None if units is None else str(units[-1]) not in ("pixel", "px", "")
@@ -316,7 +349,7 @@ def _joined(layers: Sequence[Layer | Sequence[Any]]) -> Segmentation:
         name = str(own.get("structure") or meta.get("name", "layer"))
         if name in found:
             raise ConfigError(
-                "layers", f"{name!r} is there twice", "Select one of them"
+                "layers", f"{name!r} is there twice", "Select or keep one of them"
             )
         if data.shape != shape or not _geometry_in_file(layer).matches(geometry, 1e-3):
             raise ConfigError(

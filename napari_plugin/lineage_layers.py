@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from medseg.errors import ConfigError
 from medseg.lineage import TrackGraph, TrackRow
 from medseg.napari_plugin._writer import relabelling, rows_of_tracks
-from medseg.napari_plugin.layers import KEY, facts_of
+from medseg.napari_plugin.display import camera_of
+from medseg.napari_plugin.layers import KEY, PLACE, facts_of
 from medseg.napari_plugin.mask_frames import MaskFrames, frames_of
 from medseg.track import Cells, to_napari
 
@@ -33,11 +34,8 @@ def tracks_keywords(layer: Labels, graph: TrackGraph) -> dict[str, Any]:
         "data": data,
         "features": properties,
         "graph": parents,
-        "scale": layer.scale,
-        "translate": layer.translate,
+        **{key: getattr(layer, key) for key in PLACE},
         "affine": affine,
-        "units": layer.units,
-        "axis_labels": layer.axis_labels,
     }
 
 
@@ -63,7 +61,8 @@ def show_tracks(
             shown.graph = keywords["graph"]
         return shown
     known = facts_of(layer)
-    facts = {"geometry": frames_of(layer).geometry, "path": known.get("path")}
+    facts: dict[str, Any] = {"geometry": frames_of(layer).geometry}
+    facts |= {key: known.get(key) for key in ("path", "group")}
     made = viewer.add_tracks(
         **keywords,
         name=f"{layer.name} tracks",
@@ -146,10 +145,11 @@ def show_world(viewer: ViewerModel, layer: Labels, point: NDArray[np.float64]) -
             viewer.dims.set_point(axis + lead, float(value))
     if _in_sight(layer, point, [a - lead for a in displayed if a >= lead]):
         return
-    middle = np.array(viewer.camera.center, float)
+    camera = camera_of(viewer)
+    middle = np.array(camera.center, float)
     shown = [point[a - lead] if a >= lead else 0.0 for a in displayed]
     middle[-len(shown) :] = shown
-    viewer.camera.center = tuple(middle)
+    camera.center = tuple(middle)
 
 
 def _in_sight(layer: Labels, point: NDArray[np.float64], axes: list[int]) -> bool:

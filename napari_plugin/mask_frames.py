@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medseg.errors import ConfigError
 from medseg.geometry import Geometry
-from medseg.napari_plugin.layers import facts_of, geometry_of
+from medseg.napari_plugin.layers import facts_of, geometry_of, is_mask
 from medseg.regions import regions
 from medseg.track import Cells
 
@@ -58,13 +58,9 @@ class MaskFrames:
 
 def is_movie_mask(layer: Layer) -> bool:
     """Return whether a layer may hold the masks of a movie."""
-    from napari.layers import Labels
-
-    if not isinstance(layer, Labels) or layer.multiscale or layer.ndim not in (3, 4):
+    if not is_mask(layer) or layer.ndim not in (3, 4):
         return False
     known = facts_of(layer)
-    if known.get("role") == "view":
-        return False
     geometry = known.get("geometry")
     volume = geometry is not None and geometry.ndim == layer.ndim
     return not volume or known.get("frames") is not None

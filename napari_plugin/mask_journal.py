@@ -33,6 +33,9 @@ _HEADER, _TILE, _WHOLE = b"H", b"T", b"W"
 _MAX_HEADER = 1 << 20
 _MAX_TILE = 1 << 26
 
+# Windows would else write every line feed as two bytes.
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+
 Box = tuple[slice, ...]
 Base = Literal["zeros", "file"]
 
@@ -106,7 +109,7 @@ class JournalWriter:
         text = json.dumps(header.__dict__).encode()
         try:
             # Others on this machine have no business in a patient's mask.
-            self._handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            self._handle = os.open(path, _NEW, 0o600)
         except OSError as error:
             raise write_error(path, error) from error
         self._let_go = weakref.finalize(self, os.close, self._handle)

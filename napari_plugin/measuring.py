@@ -75,9 +75,15 @@ class Tables:
 
 
 def is_movie(layer: Labels) -> bool:
-    """Return whether a mask is measured frame by frame; a guess for a bare array."""
+    """Return whether a mask is measured frame by frame; where unknown, a guess."""
+    known = facts_of(layer).get("frames") is not None
+    return is_movie_mask(layer) and (known or is_open(layer))
+
+
+def is_open(layer: Labels) -> bool:
+    """Return whether it is open what the first axis is: time or space."""
     known = facts_of(layer)
-    return is_movie_mask(layer) and (not known or known.get("frames") is not None)
+    return known.get("frames") is None and known.get("geometry") is None
 
 
 def is_chest(layer: Layer) -> bool:

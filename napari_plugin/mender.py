@@ -19,6 +19,7 @@ from psygnal import Signal
 from medseg.errors import ConfigError
 from medseg.labels import Label, LabelSet
 from medseg.napari_plugin import history
+from medseg.napari_plugin.history import Index
 from medseg.napari_plugin.part import Place, Work, check_fits, part_of, shown_place
 from medseg.napari_plugin.unsaved import unwrap
 from medseg.refine.edit import Edit
@@ -58,6 +59,7 @@ class Mender:
         self.protect = True
         self._session: RefineSession | None = None
         self._place: Place | None = None
+        self._data: Any = None
         self._done: list[tuple[Edit, Prompt]] = []
         self._undone: list[tuple[Edit, Prompt]] = []
 
@@ -117,7 +119,9 @@ class Mender:
         return tuple(found)
 
     def ask(self, prompt: Prompt) -> Edit:
-        """Return the answer to a prompt; the mask stays. May be called in a thread.
+        """Return the answer to a prompt; the mask stays.
+
+        In a thread call the session's ``add`` instead, after `prepare`.
 
         Raises:
             ConfigError: If it cannot be answered.
@@ -135,8 +139,10 @@ class Mender:
             self._place.within,
             self._place.plane_axis,
         )
-        if self._session is None or not same:
+        # Somebody may have given the layer another array.
+        if self._session is None or not same or layer.data is not self._data:
             self._forget()
+            self._data = layer.data
             self._session = RefineSession(
                 method=self.method, plane_axis=place.plane_axis or 0, writes=False
             )
@@ -180,29 +186,37 @@ class Mender:
         Raises:
             ConfigError: What the tool raises, or if there is no mask.
         """
-        return self.put(*self.try_tool(tool))
+        work, within = self.prepare_tool()
+        return self.put(tool(work), within)
 
-    def put(self, edit: Edit, within: tuple[int | slice, ...]) -> int:
-        """Put what `try_tool` gave into the layer; return the voxels changed."""
+    def put(self, edit: Edit, within: Index) -> int:
+        """Put what a tool gave into the layer; return the voxels changed."""
         count = self._apply(edit, within)
         self.changed.emit()
         return count
 
-    def try_tool(self, tool: Tool) -> tuple[Edit, tuple[int | slice, ...]]:
-        """Return a tool's edit and its place; the mask stays."""
+    def prepare_tool(self, volume: bool | None = None) -> tuple[Work, Index]:
+        """Return what a tool is given, and where its edit belongs.
+
+        Args:
+            volume: Whether it is the volume; by default what is chosen.
+
+        Raises:
+            ConfigError: If no mask is chosen, or the view does not show it.
+        """
         layer, place = self._need_layer(), self.place
         spacing, dropped = self._spacing(), None
         labels = np.asarray(layer.data[place.within])
         image = self._image_part(place)
         axis, within = place.plane_axis, place.within
-        if axis is not None and not self.volume:
+        if axis is not None and not (self.volume if volume is None else volume):
             labels, image = labels[place.plane], np.asarray(image[place.plane])
             spacing = tuple(s for a, s in enumerate(spacing) if a != axis)
             lead = len(within) - 3
             within = within[:lead] + place.plane
             axis, dropped = None, axis
         work = Work(labels, image, spacing, self.value, self.protect, axis, dropped)
-        return tool(work), within
+        return work, within
 
     def undo(self) -> None:
         """Take the last step back: a prompt's, a tool's or a stroke of the brush."""
@@ -267,13 +281,13 @@ class Mender:
         if self._done or self._undone:
             self.sync()
 
-    def _apply(self, edit: Edit, within: tuple[int | slice, ...]) -> int:
+    def _apply(self, edit: Edit, within: Index) -> int:
         if edit.empty:
             return 0
         return history.apply_edits(self._need_layer(), [edit], within)
 
     def _forget(self) -> None:
-        self._session, self._place = None, None
+        self._session = self._place = self._data = None
         self._done.clear()
         self._undone.clear()
         self.changed.emit()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medseg.lineage import TrackGraph
 from medseg.napari_plugin.history import Block
-from medseg.napari_plugin.layers import KEY, facts_of
+from medseg.napari_plugin.layers import KEY, PLACE, facts_of
 from medseg.napari_plugin.mask_frames import MaskFrames
 
 if TYPE_CHECKING:
@@ -80,11 +80,7 @@ def add_view(viewer: ViewerModel, layer: Labels, view: NumberedView) -> Labels:
         view.lazy(),
         name=f"{layer.name} by track",
         metadata={KEY: {**known, "path": None, "role": "view"}},
-        scale=layer.scale,
-        translate=layer.translate,
-        affine=layer.affine,
-        units=layer.units,
-        axis_labels=layer.axis_labels,
+        **{key: getattr(layer, key) for key in PLACE},
         opacity=layer.opacity,
         cache=False,  # a frame changes with the lineage
     )

@@ -92,6 +92,10 @@ def shown_place(viewer: ViewerModel, layer: Labels) -> Place:
     if any(axis < lead for axis in shown):
         raise ConfigError("view", "shows time as space", "Reset the axis order")
     within = tuple(int(s) for s in step[:lead]) + (slice(None),) * spatial
+    off = [a for a in range(ndim) if a not in shown]
+    if any(not 0 <= step[a] < layer.data.shape[a] for a in off):
+        place = ", ".join(str(step[a]) for a in off)
+        raise ConfigError("view", f"shows slice {place}, which the mask has not")
     hidden = [a - lead for a in range(lead, ndim) if a not in shown]
     if not hidden:
         return Place(within, None, 0)

@@ -23,7 +23,7 @@ from medseg.errors import FileError, MedsegError
 from medseg.geometry import Geometry
 from medseg.labels import LabelSet
 from medseg.napari_plugin import history
-from medseg.napari_plugin.layers import KEY, colours, facts, facts_of
+from medseg.napari_plugin.layers import PLACE, colours, facts, facts_of
 from medseg.napari_plugin.mask_journal import (
     Header,
     Journal,
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".maskjournal"
 _EDGE = 1 << 20
-_PLACED = ("scale", "translate", "rotate", "shear", "affine")
+_NAMED = ("units", "axis_labels")
+_PLACED = tuple(key for key in PLACE if key not in _NAMED)
 _number = itertools.count()
 
 
@@ -184,38 +185,28 @@ def add_layer(viewer: ViewerModel, journal: Journal) -> Labels:
         FileError: If the journal's header makes no sense.
     """
     meta = journal.header.meta
-    placed = {
-        word: np.asarray(value, float)
-        for word, value in meta.get("placed", {}).items()
-        if word in _PLACED
-    }
+    words = meta.get("placed", {})
+    placed: dict[str, Any] = {k: np.asarray(words[k]) for k in _PLACED if k in words}
+    placed |= {k: tuple(words[k]) for k in _NAMED if k in words}
     try:
-        known = _facts(meta["facts"], journal.header) if meta.get("facts") else None
+        known = _facts(meta["facts"], journal.header) if meta.get("facts") else {}
+        layer = viewer.add_labels(
+            journal.mask, name=journal.header.name, metadata=known, **placed
+        )
     except (MedsegError, KeyError, TypeError, ValueError) as error:
         problem = f"has a bad header ({error})"
         raise FileError(journal.header.name, problem, "Discard it") from error
-    layer = viewer.add_labels(journal.mask, name=journal.header.name, **placed)
-    if known is not None:
-        layer.metadata.update(known)
-        labels, structure = known[KEY]["labels"], known[KEY]["structure"]
-        if labels is not None and labels.kind != "instances":
-            layer.colormap = colours(labels, structure=structure)
+    labels, structure = facts_of(layer).get("labels"), facts_of(layer).get("structure")
+    if labels is not None and labels.kind != "instances":
+        layer.colormap = colours(labels, structure=structure)
     return layer
 
 
 def describe(layer: Labels) -> dict[str, Any]:
     """Return where a layer lies and what its values mean, as JSON can hold it."""
-    placed = {
-        "scale": layer.scale,
-        "translate": layer.translate,
-        "rotate": layer.rotate,
-        "shear": layer.shear,
-        "affine": layer.affine.affine_matrix,
-    }
-    return {
-        "placed": {word: np.asarray(value).tolist() for word, value in placed.items()},
-        "facts": plain(facts_of(layer)),
-    }
+    placed = {word: np.asarray(getattr(layer, word)).tolist() for word in _PLACED}
+    placed |= {word: [str(x) for x in getattr(layer, word)] for word in _NAMED}
+    return {"placed": placed, "facts": plain(facts_of(layer))}
 
 
 def plain(value: Any) -> Any:
@@ -234,9 +225,9 @@ def plain(value: Any) -> Any:
 
 
 def _facts(table: dict[str, Any], header: Header) -> dict[str, Any]:
-    labels = table.get("labels")
+    labels, geometry = table.get("labels"), table["geometry"]
     return facts(
-        parse(Geometry, table["geometry"], "geometry"),
+        None if geometry is None else parse(Geometry, geometry, "geometry"),
         labels=None if labels is None else parse(LabelSet, labels, "labels"),
         structure=table.get("structure"),
         group=table.get("group"),
@@ -274,17 +265,25 @@ def _same(path: str | Path, print_then: str) -> bool:
 
 
 def _open_mask(viewer: ViewerModel, header: Header) -> Labels | None:
-    """Return the open layer of the same mask file, of the same name and shape."""
+    """Return the open layer of the same mask file and shape.
+
+    Of several, as of the structures of one mask, the one of the same structure, else
+    of the same name.
+    """
     from napari.layers import Labels
 
-    for layer in viewer.layers:
-        if (
-            isinstance(layer, Labels)
-            and header.mask_path
-            and header.mask_path
-            in (str(layer.source.path), facts_of(layer).get("path"))
-            and layer.name.split(" [")[0] == header.name.split(" [")[0]
-            and tuple(layer.data.shape) == header.shape
-        ):
-            return layer
-    return None
+    if not header.mask_path:
+        return None
+    found = [
+        x
+        for x in viewer.layers
+        if isinstance(x, Labels)
+        and header.mask_path in (str(x.source.path), facts_of(x).get("path"))
+        and tuple(x.data.shape) == header.shape
+    ]
+    structure = (header.meta.get("facts") or {}).get("structure")
+    if structure:
+        found = [x for x in found if facts_of(x).get("structure") == structure]
+    name = header.name.split(" [")[0]
+    named = [x for x in found if x.name.split(" [")[0] == name]
+    return next(iter(named or (found if len(found) == 1 else [])), None)

@@ -20,14 +20,15 @@ from medseg.napari_plugin.history import apply_mask
 from medseg.napari_plugin.layers import (
     GREY,
     KEY,
+    PLACE,
     colours,
     facts,
     facts_of,
-    geometry_of,
+    geometry_if_known,
     structure_layer_name,
 )
 from medseg.napari_plugin.scope import Index, Planes, position
-from medseg.napari_plugin.unsaved import keeper_of
+from medseg.napari_plugin.unsaved import file_of, keeper_of
 from medseg.napari_plugin.worker.job import Item
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 Role = Literal["mask", "probability", "uncertainty"]
 _COLOURMAPS = {"probability": "viridis", "uncertainty": "inferno"}
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Results:
         return False
 
     def _earlier(self, target: Target) -> Layer | None:
-        wanted = self._facts(target)
+        wanted = {**self._facts(target), "source": self._source}
         for layer in reversed(self._viewer.layers):
             own = facts_of(layer)
             if not own or tuple(layer.data.shape) != self._shape:
@@ -185,6 +185,11 @@ class Results:
 
     def _drawn(self, layer: Any) -> bool:
         return any(np.any(layer.data[index]) for index in self._planes.indices)
+
+    @property
+    def _source(self) -> str | None:
+        """The image's file: names of images come again, as of one patient's scans."""
+        return file_of(self._image) or None
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -221,7 +226,7 @@ class Results:
         return all(axis in shown or at[axis] == i for axis, i in enumerate(index))
 
     def _make(self, target: Target, data: NDArray[Any]) -> Layer:
-        common: dict[str, Any] = {key: getattr(self._image, key) for key in _PLACE}
+        common: dict[str, Any] = {key: getattr(self._image, key) for key in PLACE}
         common["metadata"] = {KEY: {**self._metadata(target), **self._facts(target)}}
         structure = target.label.name if target.label else None
         if target.role == "mask":
@@ -245,11 +250,11 @@ class Results:
         known = facts_of(self._image)
         mask = target.role == "mask"
         return facts(
-            geometry_of(self._image),
+            geometry_if_known(self._image),
             labels=self._labels if mask else None,
             structure=target.label.name if mask and target.label else None,
             group=self._group if mask else None,
-            source=known.get("path") or self._image.source.path,
+            source=self._source,
             meta=None if mask else known.get("meta"),
             frames=known.get("frames"),
         )[KEY]

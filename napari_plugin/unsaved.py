@@ -16,7 +16,7 @@ from psygnal import Signal
 
 from medseg.napari_plugin import recovery
 from medseg.napari_plugin.autosave import BUDGET_S, MaskWatch
-from medseg.napari_plugin.layers import facts_of
+from medseg.napari_plugin.layers import facts_of, is_mask
 from medseg.napari_plugin.mask_journal import Header, JournalWriter, read_header
 from medseg.napari_plugin.recovery import Found
 
@@ -126,6 +126,11 @@ class MaskKeeper:
             self._saved[id(layer)] = str(path)
             self.changed.emit()
 
+    def edits(self, layer: Labels) -> int:
+        """Return a number that grows with each change of the mask."""
+        watch = self._watches.get(id(unwrap(layer)))
+        return watch.edits if watch is not None else 0
+
     def look(self, layer: Labels) -> None:
         """Look for changes of a mask that was written to without napari's events."""
         watch = self._watches.get(id(unwrap(layer)))
@@ -172,13 +177,11 @@ class MaskKeeper:
         self.changed.emit()
 
     def _add(self, layer: Any) -> None:
-        from napari.layers import Labels
-
-        if not isinstance(layer, Labels) or layer.multiscale:
+        if not is_mask(layer):
             return
         # Masks that our model drew are nowhere else; those of other plugins are
-        # theirs until somebody edits them.
-        clean = bool(file_of(layer)) or not facts_of(layer)
+        # theirs, and samples are drawn again, until somebody edits them.
+        clean = bool(file_of(layer) or layer.source.sample) or not facts_of(layer)
         self._watches[id(layer)] = MaskWatch(
             layer, self._opener(layer), clean=clean, on_change=self.changed.emit
         )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PillowImage
 
+from medseg.batch import BatchOptions, Summary, run_batch
 from medseg.image import Image
 from medseg.labels import Label, LabelSet
 from medseg.segmentation import Segmentation
@@ -104,6 +105,11 @@ def write_folder(folder: Path, count: int, suffix: str = ".png") -> list[Path]:
         write_number(folder / f"ward{i % 3}" / f"film{i:03d}{suffix}", i % 255 + 1)
         for i in range(count)
     ]
+
+
+def run(folder: Path, out: Path, **options: object) -> Summary:
+    """Run quietly with a fresh fake predictor."""
+    return run_batch([folder], out, NumberPredictor(), BatchOptions(**options))
 
 
 def tree(folder: Path, journal: bool = False) -> dict[str, str]:

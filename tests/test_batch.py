@@ -23,6 +23,7 @@ from fakes import (
     NUMBERED,
     ChestPredictor,
     NumberPredictor,
+    run,
     tree,
     write_folder,
     write_number,
@@ -33,7 +34,6 @@ from PIL import Image as PillowImage
 from medseg.batch import (
     BatchOptions,
     Progress,
-    Summary,
     make_plan,
     run_batch,
     run_plan,
@@ -45,7 +45,7 @@ from medseg.batch import session as session_module
 from medseg.batch import work as work_module
 from medseg.batch.isolate import IsolatedReader
 from medseg.batch.journal import Journal
-from medseg.batch.lock import hold
+from medseg.batch.lock import LOCK_NAME, hold
 from medseg.batch.masks import find_masks
 from medseg.errors import (
     ConfigError,
@@ -138,6 +138,12 @@ def test_split_labels_and_maps_are_planned_too(tmp_path: Path) -> None:
     ).items[0]
     labels = [f"w/b/{name}.png" for name in chest_labels().names]
     assert item.outputs == (*labels, "w/b_probabilities.tif")
+
+
+def test_numbered_cells_are_not_split(tmp_path: Path) -> None:
+    write_number(tmp_path / "in" / "a.png", 1)
+    with pytest.raises(PlanError, match="would lose the numbers of the cells"):
+        names(tmp_path / "in", split_labels=True)
 
 
 def test_a_png_cannot_hold_overlapping_labels(tmp_path: Path) -> None:
@@ -387,11 +393,6 @@ def test_planning_takes_a_linear_time(tmp_path: Path) -> None:
 # The run
 
 
-def run(folder: Path, out: Path, **options: object) -> Summary:
-    """Run quietly with a fresh fake predictor."""
-    return run_batch([folder], out, NumberPredictor(), BatchOptions(**options))
-
-
 def table(path: Path) -> list[list[str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
@@ -587,6 +588,7 @@ def test_existence_alone_is_never_done(tmp_path: Path) -> None:
     mask = tmp_path / "out" / film.relative_to(tmp_path / "in")
     mask.parent.mkdir(parents=True)
     mask.write_bytes(b"half")
+    (tmp_path / "out" / LOCK_NAME).touch()  # a run was here, and was killed
     assert str(run(tmp_path / "in", tmp_path / "out")) == "1 done, 0 failed, 0 skipped"
     assert mask_number(mask) == 1
 

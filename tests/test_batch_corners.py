@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -10,6 +11,8 @@ import re
 import runpy
 import stat
 import sys
+import threading
+import time
 import warnings
 from base64 import b64decode
 from dataclasses import replace
@@ -23,6 +26,7 @@ from fakes import (
     NUMBERED,
     ChestPredictor,
     NumberPredictor,
+    run,
     tree,
     write_folder,
     write_number,
@@ -38,6 +42,7 @@ from medseg.batch import (
     load,
     lock,
     make_plan,
+    result,
     run_batch,
 )
 from medseg.batch.items import Item, map_name
@@ -56,10 +61,13 @@ from medseg.errors import (
     LockedError,
     PlanError,
 )
+from medseg.geometry import Geometry
 from medseg.io import atomic
-from medseg.measure import ChestMeasurement
+from medseg.measure import ChestMeasurement, assess
 from medseg.model import save_model
+from medseg.model_spec import Decoding
 from medseg.networks import build
+from medseg.segmentation import Segmentation
 
 
 @pytest.fixture
@@ -123,15 +131,13 @@ def test_a_full_disk_in_a_worker_ends_the_run(one: tuple[Run, Item]) -> None:
 
 def test_a_film_that_cannot_be_read_again_has_no_picture(tmp_path: Path) -> None:
     films = write_folder(tmp_path / "in", 2)
-    options = BatchOptions(report=True)
-    run_batch([tmp_path / "in"], tmp_path / "out", NumberPredictor(), options)
+    run(tmp_path / "in", tmp_path / "out", report=True)
     report = tmp_path / "out" / "report.html"
     assert report.read_text("utf-8").count("<img") == 2
     before = films[0].stat()
     films[0].write_bytes(b"x" * before.st_size)
     os.utime(films[0], ns=(before.st_atime_ns, before.st_mtime_ns))
-    again = run_batch([tmp_path / "in"], tmp_path / "out", NumberPredictor(), options)
-    assert again.skipped == 2
+    assert run(tmp_path / "in", tmp_path / "out", report=True).skipped == 2
     assert report.read_text("utf-8").count("<img") == 1
 
 
@@ -164,6 +170,21 @@ def test_the_report_has_the_colours_and_pictures_to_enlarge(
         data = text.split("base64,")[1].split('"')[0]
         picture = PillowImage.open(io.BytesIO(b64decode(data)))
         assert picture.size == (side, side)
+
+
+def test_drawing_a_film_again_says_nothing_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    pixels = np.ones((8, 8), np.float32)
+    pixels[0, 0] = np.nan
+    PillowImage.fromarray(pixels).save(tmp_path / "in" / "a.tif")
+    for skipped in (0, 1):
+        options = BatchOptions(report=True, workers=0)
+        args = [tmp_path / "in"], tmp_path / "out", ChestPredictor(), options
+        assert run_batch(*args).skipped == skipped
+        assert "1 of 64 pixels are NaN" in (tmp_path / "out/report.html").read_text()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_case_without_an_entry_is_left_out(one: tuple[Run, Item]) -> None:
@@ -213,6 +234,30 @@ def test_a_child_that_ends_within_the_pixels_has_crashed(tmp_path: Path) -> None
         reader.close()
 
 
+SLEEPER = (
+    "import sys, time; print('ready', flush=True); sys.stdin.readline(); time.sleep(60)"
+)
+
+
+def test_a_child_that_is_ended_late_has_not_crashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the end of the child is seen before that of the timer."""
+
+    class Slow(threading.Timer):
+        def run(self) -> None:
+            super().run()
+            time.sleep(0.5)
+
+    monkeypatch.setattr(isolate.threading, "Timer", Slow)
+    reader = isolate.IsolatedReader(0.3, (sys.executable, "-c", SLEEPER))
+    try:
+        with pytest.raises(FileError, match=r"longer than 0\.3 s.*without --isolate"):
+            reader(tmp_path / "a.png")
+    finally:
+        reader.close()
+
+
 # The lock
 
 
@@ -235,6 +280,21 @@ def test_a_lock_file_that_goes_while_it_is_taken_is_taken_again(
         assert path.read_text().startswith(f"{os.getpid()} ")
     assert len(calls) == 2
     assert not path.exists()
+
+
+def test_a_lock_on_a_full_disk_holds_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lock.os, "write", full)
+    with (
+        lock.hold(tmp_path),
+        pytest.raises(LockedError, match="process unknown"),
+        lock.hold(tmp_path),
+    ):
+        pass
 
 
 def test_a_lock_without_a_name_is_held_by_someone(
@@ -277,7 +337,58 @@ def test_a_folder_is_not_flushed_where_it_cannot_be_opened(
     atomic.sync_folder(tmp_path / "no such folder")
 
 
+# The pipeline
+
+
+def test_after_a_full_disk_nothing_more_is_inferred(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **options: Any) -> None:
+        raise DiskError("out", "is full")
+
+    monkeypatch.setattr(result, "write_segmentation", full)
+    write_folder(tmp_path / "in", 8)
+    predictor = NumberPredictor(pause=0.2)
+    with pytest.raises(DiskError, match="is full"):
+        run_batch([tmp_path / "in"], tmp_path / "out", predictor)
+    assert predictor.seen <= 2  # the one that met it, and the one in hand
+
+
+def test_what_a_stopped_run_has_written_needs_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(write_number(tmp_path / "in" / "a.png", 1).parent, tmp_path / "out")
+    usage = SimpleNamespace(free=100)
+    monkeypatch.setattr("medseg.batch.plan.shutil.disk_usage", lambda path: usage)
+    assert make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED).items
+    write_number(tmp_path / "in" / "b.png", 1)
+    with pytest.raises(DiskError, match="0 MB are free"):
+        make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
+
+
 # A case
+
+
+def test_the_shape_of_a_heart_is_that_of_the_film_and_not_of_the_network() -> None:
+    """A film twice as wide as high, seen by the network as a square."""
+    spec = SimpleNamespace(decoding=Decoding("threshold", (0.5,)))
+    labels = ChestPredictor().labels
+    values = np.zeros((3, 50, 50), np.float32)
+    values[0, 5:45, 3:20] = values[1, 5:45, 30:47] = values[2, 28:38, 18:38] = 1
+    film = np.zeros((3, 100, 200), np.uint8)
+    for geometry, shown in (
+        (Geometry.pixels(2), "4.00"),
+        (Geometry.upright((2.0, 0.5)), "1.00"),
+    ):
+        seg = Segmentation(film, labels, geometry)
+        found = result._doubt(
+            seg, SimpleNamespace(values=values), SimpleNamespace(spec=spec)
+        )
+        on_film = values.repeat(2, axis=1).repeat(4, axis=2).astype(np.uint8)
+        same = assess(Segmentation(on_film, labels, geometry))
+        name = f"heart width to height is {shown}"
+        assert (name in found.grounds) == (name in same.grounds) == (shown == "4.00")
+        assert not any("heart width to height is 2" in g for g in found.grounds)
 
 
 def test_warnings_of_another_kind_are_shown_as_ever(tmp_path: Path) -> None:

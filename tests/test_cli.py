@@ -522,6 +522,48 @@ def test_the_demo_without_a_model_is_one_line(
     assert "no shipped model" in capsys.readouterr().err
 
 
+def test_the_demo_takes_the_models_of_what_it_draws() -> None:
+    from medseg import demo
+    from medseg.model_files import shipped_models
+
+    chosen = set(filter(demo._fits, shipped_models()))
+    assert {"chest-xray", demo.MOVIE_MODEL} < chosen
+    assert "cells-dic" not in chosen
+
+
+def test_a_demo_that_fails_in_part_is_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from medseg import demo
+
+    bad = demo.DemoResult({"m": {"heart": 0.5}}, failed=1)
+    monkeypatch.setattr(demo, "run_demo", lambda out, **options: bad)
+    assert cli.run(["demo"]) == ExitCode.SOME_FAILED
+    assert "0.5000" in capsys.readouterr().out
+
+
+def test_napari_opens_in_a_process_of_its_own_and_gives_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[list[str]] = []
+
+    def start(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        ran.append(command[1:])
+        return subprocess.CompletedProcess(command, len(command) - 4)
+
+    monkeypatch.setattr("medseg.cli.napari.subprocess.run", start)
+    monkeypatch.setattr("medseg.cli.napari.find_spec", lambda name: "there")
+    path = str(write_number(tmp_path / "a.png", 3))
+    assert cli.run(["napari", path]) == 0
+    assert ran == [["-m", "medseg.napari_plugin.launch", path]]
+    assert cli.run(["napari", path, path]) == 1
+    assert cli.run(["napari", "none.png"]) == ExitCode.SOME_FAILED
+    assert last_line(capsys) == "none.png: there is no such file. Check the path."
+    monkeypatch.setattr("medseg.cli.napari.find_spec", lambda name: None)
+    assert cli.run(["napari"]) == ExitCode.USAGE
+    assert "pip install" in last_line(capsys)
+
+
 @pytest.mark.parametrize("command", ["predict", "track", "evaluate", "measure"])
 def test_help_states_the_exit_codes(
     command: str, capsys: pytest.CaptureFixture[str]

@@ -88,6 +88,13 @@ def test_jsrt_public_layout(tmp_path):
     np.testing.assert_array_equal(masks[1] * 255, CHEST["left_lung"])
 
 
+def test_a_jsrt_film_in_two_folders_is_one(tmp_path):
+    folder = jsrt_public_set(tmp_path)
+    (folder / "Nodule154images").mkdir()
+    (folder / "Nodule154images/JPCLN001.IMG").touch()
+    assert [case.id for case in jsrt.cases(folder)] == ["JPCLN001", "JPCLN002"]
+
+
 def test_jsrt_raw_film_is_big_endian_and_inverted(tmp_path):
     raw = np.zeros((2048, 2048), ">u2")
     raw[0, 1] = 4095

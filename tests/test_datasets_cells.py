@@ -13,6 +13,9 @@ from medseg.datasets.instances import InstanceTruth, read_instances, read_plane
 from medseg.datasets.parting import part_touching
 from medseg.datasets.pixels import one_plane, read_film
 from medseg.errors import ConfigError, FileError, ImageWarning
+from medseg.geometry import Geometry
+from medseg.image import Image
+from medseg.io import write_image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_shared = [
@@ -92,6 +95,12 @@ def test_the_rim_of_the_field_of_interest_is_unknown(tmp_path, monkeypatch):
     assert not known[20, 6]
     assert known[20, 7]
     assert not known[:7, 20:].any()
+
+
+def test_a_set_knows_its_name_from_inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(challenge(tmp_path, "Fluo-N2DH-SIM+"))
+    assert [case.group for case in ctc.cases(".")] == ["Fluo-N2DH-SIM+/01"] * 2
+    assert ctc.cases(".")[0].spacing == (0.125e-3, 0.125e-3)
 
 
 def test_split_by_time(tmp_path):
@@ -366,6 +375,36 @@ def test_cases_and_planes_that_are_not_there(tmp_path):
     bad = put(tmp_path / "b.tif", BOTH.astype(np.float32))
     with pytest.raises(FileError, match="float32"):
         read_plane(bad, None)
+    large = put(tmp_path / "c.tif", BOTH.astype(np.uint32) * 2**31)
+    with pytest.raises(FileError, match="holds the label 2147483648"):
+        read_plane(large, None)
+
+
+def test_the_spacing_of_a_film_has_all_its_axes(tmp_path):
+    path = put(tmp_path / "a.tif", np.zeros((2, 4, 5), np.uint16))
+    spacing = (3.0, 2.0, 1.0)
+    case = Case("a", path, {}, (), "a", spacing=spacing)
+    assert read_film(case).geometry.spacing == spacing
+    plane = Case("a", path, {}, (), "a", spacing=spacing, slice=1)
+    assert read_film(plane).geometry.spacing == (2.0, 1.0)
+    with pytest.raises(FileError, match="has 3 axes and its set states"):
+        read_film(Case("a", path, {}, (), "a", spacing=(2.0, 1.0)))
+
+
+def test_a_slice_keeps_the_spacing_of_its_file(tmp_path):
+    volume = Image(np.zeros((1, 2, 4, 5), np.uint16), Geometry.upright((3.0, 2.0, 1.0)))
+    path = write_image(volume, tmp_path / "a.tif")
+    image = read_film(Case("a", path, {}, (), "a", slice=1))
+    assert image.geometry == Geometry.upright((2.0, 1.0))
+
+
+def test_numbers_in_a_palette_are_numbers(tmp_path):
+    picture = Picture.fromarray(BOTH.astype(np.uint8)).convert("P")
+    picture.putpalette([0, 0, 0, 255, 255, 255, 9, 9, 9])
+    picture.save(tmp_path / "a.png")
+    truth = InstanceTruth(tmp_path / "a.png")
+    case = Case("a", tmp_path / "a.png", {}, (), "a", instances=truth)
+    np.testing.assert_array_equal(read_instances(case)[0], BOTH)
 
 
 def test_partial_truth_needs_markers_that_fit(tmp_path):

@@ -18,7 +18,7 @@ from medseg.batch.measure import measure_folder
 from medseg.errors import ConfigError, FileError
 from medseg.geometry import Geometry
 from medseg.io import write_segmentation
-from medseg.labels import LabelSet, chest_labels
+from medseg.labels import Label, LabelSet, chest_labels
 from medseg.measure import COLUMNS
 from medseg.segmentation import Segmentation
 
@@ -329,6 +329,70 @@ def test_spacing_and_its_plane_reach_the_table(tmp_path):
     assert row["doubt"] is None  # nobody knows without probabilities
     assert (row["heart_width_px"], row["heart_width_mm"]) == (22, 11)
     assert row["spacing_is_at_detector"] == "yes"
+
+
+def cells(geometry=PIXELS, empty=False):
+    """Return two cells of 6 and 16 pixels."""
+    mask = np.zeros((16, 17), np.uint16)
+    mask[1:4, 2:4], mask[8:12, 8:12] = 1, 2
+    labels = LabelSet((Label(1, "cell", "#4c9be8"),), "instances")
+    return Segmentation(mask * (not empty), labels, geometry)
+
+
+def measured(tmp_path):
+    """Return the table of ``masks`` below ``tmp_path``: its columns and rows."""
+    measure_folder(tmp_path / "masks", tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return tuple(rows[0]), rows
+
+
+def test_cells_of_images_are_a_row_each(tmp_path):
+    micrometre = Geometry.upright((0.001, 0.001))
+    for name, seg in (
+        ("a.png", cells()),
+        ("b.tif", cells(micrometre)),
+        ("c.png", cells(empty=True)),
+    ):
+        write_segmentation(seg, tmp_path / "masks" / name)
+    (tmp_path / "masks" / "d.png").write_bytes(b"")
+    columns, rows = measured(tmp_path)
+    assert columns[:3] == ("name", "status", "cell")
+    assert not set(columns) & {"ctr", "frame"}
+    found = [(r["name"], r["cell"], r["area_px"], r["area_um2"]) for r in rows]
+    assert found == [
+        ("a", "1", "6", ""),
+        ("a", "2", "16", ""),
+        ("b", "1", "6", "6.0"),
+        ("b", "2", "16", "16.0"),
+        ("c", "", "", ""),
+        ("d", "", "", ""),
+    ]
+    assert rows[4]["message"] == "no cell"
+    assert [r["status"] for r in rows] == ["done"] * 5 + ["failed"]
+    assert "empty" in rows[5]["message"]
+
+
+def test_films_and_cells_share_a_table(tmp_path):
+    write_segmentation(cells(), tmp_path / "masks" / "a.png")
+    write_segmentation(chest(), tmp_path / "masks" / "b.tif")
+    columns, rows = measured(tmp_path)
+    assert set(COLUMNS) < set(columns)
+    found = [(r["name"], r["ctr"], r["area_px"]) for r in rows]
+    assert found == [("a", "", "6"), ("a", "", "16"), ("b", "0.55", "")]
+
+
+def test_what_measures_nothing_is_a_failure(tmp_path):
+    bones = LabelSet((Label(1, "spine", "#4c9be8"),))
+    write_segmentation(
+        Segmentation(np.eye(9, dtype=np.uint8), bones, PIXELS), tmp_path / "a.tif"
+    )
+    (row,) = measure_folder(tmp_path).rows
+    assert row["status"] == "failed"
+    assert "no lung and no heart, but spine" in row["message"]
+    (tmp_path / "res_track.txt").touch()
+    with pytest.raises(ConfigError, match="measured alone"):
+        measure_folder([tmp_path, tmp_path])
 
 
 def test_a_broken_mask_is_a_row_with_a_message(tmp_path):

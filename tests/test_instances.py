@@ -243,6 +243,9 @@ def test_cells_in_the_margin_go() -> None:
     assert (found[1, 3], found[4, 4]) == (1, 2)
     np.testing.assert_array_equal(drop_margin(cells, 0), cells)
     assert drop_margin(cells, 9).max() == 0
+    # A volume of few slices has its margin at the sides alone.
+    stack = drop_margin(np.stack([cells, cells]), 2)
+    np.testing.assert_array_equal(stack, np.stack([found, found]))
 
 
 # Tiles

@@ -303,6 +303,27 @@ def test_a_full_disk_is_a_disk_error(tmp_path, monkeypatch, name):
     assert not (tmp_path / "res_track.txt").exists()
 
 
+def test_a_disk_that_fails_in_the_end_leaves_no_table(tmp_path, monkeypatch):
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = ResultWriter(tmp_path, (4, 6))
+    writer.write(0, mask(1))
+    writer.check([0], [TrackRow(1, 0, 0)])
+    monkeypatch.setattr("medseg.io.ctc_write.os.replace", full)
+    with pytest.raises(DiskError, match="disk is full"):
+        writer.publish()
+    assert not (tmp_path / "res_track.txt").exists()
+
+
+def test_a_folder_under_the_name_of_a_mask_gives_way(tmp_path):
+    (tmp_path / "mask000.tif").mkdir(parents=True)
+    with ResultWriter(tmp_path, (4, 6)) as writer:
+        writer.write(0, mask(1))
+        with pytest.raises(FileError, match="not written"):
+            writer.finish([0], [TrackRow(1, 0, 0)])
+
+
 def test_masks_that_read_back_otherwise(tmp_path, monkeypatch):
     monkeypatch.setattr("medseg.io.ctc_write.np.array_equal", lambda a, b: False)
     with pytest.raises(FileError, match="read back with other labels"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from malformed_dicom import FILM, STACK, dataset, dicom, series
 
-from medseg.errors import FileError, MedsegError
+from medseg.errors import FileError, ImageWarning, MedsegError
 from medseg.geometry import Geometry
 from medseg.io import probe, read_image, read_segmentation, write_segmentation
 from medseg.labels import Label, LabelSet, chest_labels
@@ -123,7 +123,37 @@ def test_a_slice_without_thickness_is_1_mm(tmp_path: Path) -> None:
         return ds if i == 0 else None
 
     series(tmp_path, change)
-    assert read_image(tmp_path).geometry.spacing[0] == 1.0
+    with pytest.warns(ImageWarning, match="no slice thickness is stated: 1 mm"):
+        assert read_image(tmp_path).geometry.spacing[0] == 1.0
+
+
+@pytest.mark.parametrize("ways", [["R", "F"], ["L", "H"], ["F", "R"]])
+def test_a_film_that_is_stored_mirrored_or_turned(
+    ways: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "film.dcm"
+    path.write_bytes(dicom(PatientOrientation=ways))
+    with pytest.warns(ImageWarning, match="says mirrored or turned"):
+        np.testing.assert_array_equal(read_image(path).pixels[0], FILM)
+    for upright in (["L", "F"], ["A", "F"], ["LP", "FH"], "", ["", ""]):
+        path.write_bytes(dicom(PatientOrientation=upright))
+        assert not probe(path).notes
+
+
+def test_an_enhanced_file_of_one_frame_has_a_place(tmp_path: Path) -> None:
+    ds = _enhanced()
+    ds.NumberOfFrames, ds.PixelData = 1, STACK[3].tobytes()
+    del ds.PerFrameFunctionalGroupsSequence[1:]
+    image = read_image(_save(tmp_path / "mr.dcm", ds))
+    np.testing.assert_array_equal(image.pixels[0], STACK[3:4])
+    assert image.geometry.spacing == (3.0, 2.0, 1.5)
+    assert image.geometry.origin == (9.0, 0.0, 0.0)
+    place = ds.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
+    place.ImagePositionPatient = [0, 0, 12]
+    _save(tmp_path / "next.dcm", ds)
+    assert read_image(tmp_path).geometry.spacing == (3.0, 2.0, 1.5)
+    del ds.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
+    assert read_image(_save(tmp_path / "xa.dcm", ds)).geometry.ndim == 2
 
 
 def test_junk_in_the_folder_is_passed_over(tmp_path: Path) -> None:
@@ -414,6 +444,10 @@ def test_a_damaged_segmentation_is_refused(tmp_path: Path) -> None:
         (lambda ds: setattr(ds, "SegmentationType", "FRACTIONAL"), "not binary"),
         (lambda ds: setattr(ds, "PixelData", ds.PixelData[:4]), "truncated"),
         (lambda ds: ds.PerFrameFunctionalGroupsSequence.pop(), "described"),
+        (
+            lambda ds: setattr(ds.SegmentSequence[1], "SegmentLabel", "right_lung"),
+            "segments are no labels: repeats",
+        ),
     ):
         ds = pydicom.dcmread(path)
         change(ds)

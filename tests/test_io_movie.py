@@ -8,7 +8,9 @@ import tifffile
 from PIL import Image as Picture
 
 from medseg.errors import ConfigError, FileError, ImageWarning
-from medseg.io import Limits, open_movie
+from medseg.geometry import Geometry
+from medseg.image import Image
+from medseg.io import Limits, open_movie, write_image
 from medseg.io.numbered import names_in
 
 
@@ -94,7 +96,58 @@ def test_dropped_samples_are_mentioned(tmp_path):
     colours = np.zeros((2, 4, 6, 4), np.uint8)
     tifffile.imwrite(tmp_path / "movie.tif", colours, photometric="rgb")
     with pytest.warns(ImageWarning, match=r"1 more samples \(alpha\)"):
-        assert open_movie(tmp_path / "movie.tif").channels == 3
+        assert open_movie(tmp_path / "movie.tif").channels == 1  # all black
+
+
+def test_a_grey_movie_in_files_of_colour(tmp_path):
+    grey = np.repeat(np.arange(24, dtype=np.uint8).reshape(4, 6, 1), 3, axis=2)
+    red = grey * np.array([1, 0, 0], np.uint8)
+    for folder, frames in (("grey", (grey, red)), ("red", (red, grey))):
+        (tmp_path / folder).mkdir()
+        for number, pixels in enumerate(frames):
+            Picture.fromarray(pixels).save(tmp_path / folder / f"t{number:03d}.png")
+    movie = open_movie(tmp_path / "grey")
+    assert movie.channels == 1
+    assert movie.read(0).pixels.shape == (1, 4, 6)
+    with pytest.raises(FileError, match="frame 1 is in colour, the first one is grey"):
+        movie.read(1)
+    movie = open_movie(tmp_path / "red")
+    assert movie.channels == 3
+    np.testing.assert_array_equal(movie.read(1).pixels, np.moveaxis(grey, -1, 0))
+
+
+# Pages of one movie in each of the ways to state the size of a pixel, 0.5 um.
+CALIBRATED = {
+    "imagej": {
+        "imagej": True, "resolution": (2.0, 2.0), "metadata": {"axes": "TYX",
+        "unit": "um"},
+    },
+    "ome": {
+        "ome": True, "metadata": {"axes": "TYX", "PhysicalSizeX": 0.5,
+        "PhysicalSizeY": 0.5},
+    },
+    "plain": {
+        "metadata": None, "resolution": (20000, 20000), "resolutionunit": 3,
+        "photometric": "minisblack",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CALIBRATED)
+def test_pages_keep_the_size_of_their_pixels(tmp_path, kind):
+    path = tmp_path / "movie.tif"
+    tifffile.imwrite(path, np.zeros((3, 4, 6), np.uint16), **CALIBRATED[kind])
+    movie = open_movie(path)
+    assert movie.geometry.unit == "mm"
+    assert movie.geometry.spacing == pytest.approx((5e-4, 5e-4))
+    assert movie.read(2).geometry == movie.geometry
+
+
+def test_pages_of_a_volume_of_ours_keep_their_spacing(tmp_path):
+    geometry = Geometry.upright((3.0, 0.25, 25.4 / 96))
+    volume = Image(np.zeros((1, 2, 4, 6), np.uint16), geometry)
+    movie = open_movie(write_image(volume, tmp_path / "volume.tif"))
+    assert movie.geometry == Geometry.upright((0.25, 25.4 / 96))
 
 
 def test_two_pages_and_one(tmp_path):

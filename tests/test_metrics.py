@@ -340,6 +340,12 @@ def test_spacing_comes_from_the_mask_that_states_one():
     assert score.unit == "mm"
 
 
+def test_a_spacing_needs_one_number_an_axis():
+    plain = film({"heart": SQUARE}, unit="px")
+    with pytest.raises(ConfigError, match="has 3 numbers, the masks 2 axes"):
+        evaluate_pair(plain, plain, spacing=(1, 1, 1))
+
+
 @pytest.mark.parametrize(
     "other",
     [film({"heart": SQUARE[:10]}), film({"heart": SQUARE}, (1.0, 1.1))],

@@ -412,6 +412,24 @@ def test_the_map_of_a_large_self_test_is_thinned(tmp_path: Path) -> None:
     load_model(tmp_path)
 
 
+def test_a_restless_map_is_thinned_until_a_spec_can_hold_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of one pixel take four characters each."""
+    spec, network = tiny_spec(), tiny_network()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(1))
+    whole = save_model(tmp_path, spec, network).self_test
+    assert whole is not None
+    monkeypatch.setattr(model_io, "MAX_TEXT", len(whole.map) // 2)
+    thin = save_model(tmp_path, spec, network).self_test
+    assert thin is not None
+    assert len(thin.map) <= len(whole.map) // 2
+    assert thin.stride > whole.stride
+    load_model(tmp_path)
+
+
 def test_a_volume_model(tmp_path: Path) -> None:
     spec = window_spec((16, 16, 16))
     torch.manual_seed(0)

@@ -1,8 +1,7 @@
-"""napari finds the plugin: open, save, samples, commands, and `medseg napari`."""
+"""napari finds the plugin: open, save, samples, commands, and its own window."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,8 @@ pytest.importorskip("napari")
 
 from napari.components import ViewerModel
 from npe2 import PluginManifest
-from typer.testing import CliRunner
 
-from medseg.cli import app
-from medseg.errors import ConfigError, FileError
+from medseg.errors import FileError
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import atomic, read_segmentation, write_image, write_segmentation
@@ -97,29 +94,6 @@ def test_commands_get_the_viewer(make_napari_viewer: Any, tmp_path: Path) -> Non
     back = read_segmentation(tmp_path / "v_mask.nii.gz")
     assert back.mask[0].all()
     assert back.geometry.matches(COLUMNS)
-
-
-def test_medseg_napari_starts_a_window_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran: list[list[str]] = []
-
-    def run(command: list[str], check: bool) -> Any:
-        ran.append(command[1:])
-        return subprocess.CompletedProcess(command, 3 if len(command) > 4 else 0)
-
-    monkeypatch.setattr("medseg.cli.napari.subprocess.run", run)
-    image, mask = film_and_mask(tmp_path)
-    runner = CliRunner()
-    assert runner.invoke(app, ["napari", str(image)]).exit_code == 0
-    assert ran == [["-m", "medseg.napari_plugin.launch", str(image)]]
-    assert runner.invoke(app, ["napari", str(image), str(mask)]).exit_code == 3
-    missing = runner.invoke(app, ["napari", "none.png"])
-    assert isinstance(missing.exception, FileError)
-    monkeypatch.setattr("medseg.cli.napari.find_spec", lambda name: None)
-    bare = runner.invoke(app, ["napari"])
-    assert isinstance(bare.exception, ConfigError)
-    assert "pip install" in str(bare.exception)
 
 
 def test_the_window_opens_with_files_and_problems(

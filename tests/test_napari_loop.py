@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,13 @@ from medseg.segmentation import Segmentation
 
 pytest.importorskip("napari")
 from napari.components import ViewerModel
+from napari.layers import Labels
 
-from medseg.napari_plugin import recovery, unsaved
+from medseg.napari_plugin import _commands, recovery, unsaved
 from medseg.napari_plugin._reader import get_reader
+from medseg.napari_plugin.layers import geometry_of, segmentation_layers
 from medseg.napari_plugin.mender import Mender
+from medseg.napari_plugin.widgets import saving
 from medseg.napari_plugin.widgets.saving import save_mask_of
 from medseg.refine import tools
 from medseg.refine.prompts import Box, Point, Scribble
@@ -156,3 +160,96 @@ def test_a_killed_session_is_restored_onto_the_reopened_image(
     np.testing.assert_array_equal(restored.data, expected)
     restored.undo()
     np.testing.assert_array_equal(restored.data, mask)
+
+
+def test_two_masks_of_one_image_do_not_overwrite_each_other(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MEDSEG_STATE", str(tmp_path / "state"))
+    scan = tmp_path / "scan.nii.gz"
+    write_image(Image(phantom()[0][None], oblique()), scan)
+    viewer = ViewerModel()
+    (image,) = open_path(viewer, scan)
+    for _ in range(2):
+        viewer.layers.selection.active = image
+        _commands.new_mask(viewer)
+    one, two = viewer.layers[-2:]
+    one.paint((4, 5, 5), 1)
+    two.paint((4, 20, 20), 2)
+    first = save_mask_of(viewer, one)
+    asked: list[tuple] = []
+
+    def ask(title, start=""):
+        asked.append((title, start))
+        return start
+
+    monkeypatch.setattr(saving, "_ask_path", ask)
+    second = save_mask_of(viewer, two)
+    assert first == str(tmp_path / "scan_mask.nii.gz")
+    assert second == str(tmp_path / "scan_2_mask.nii.gz")
+    assert f"it holds {one.name}, which is open too" in asked[0][0]
+    assert set(np.unique(read_segmentation(first).mask)) == {0, 1}
+    assert unsaved.keeper_of(viewer).unsaved == []
+    save_mask_of(viewer, one)  # its own file: nobody is asked
+    assert len(asked) == 1
+
+
+def test_a_restored_mask_has_the_units_of_its_image(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MEDSEG_STATE", str(tmp_path / "state"))
+    scan = tmp_path / "scan.nii.gz"
+    write_image(Image(phantom()[0][None], oblique()), scan)
+    viewer = ViewerModel()
+    open_path(viewer, scan)
+    _commands.new_mask(viewer)
+    mask = viewer.layers[-1]
+    mask.paint((4, 5, 5), 1)
+    while not unsaved.keeper_of(viewer).save():
+        pass
+    (journal,) = recovery.state_folder().iterdir()
+    found = recovery.Found(journal, recovery.read_header(journal))
+    back, _ = recovery.restore(ViewerModel(), found)
+    assert (back.units, back.axis_labels) == (mask.units, mask.axis_labels)
+    assert geometry_of(back) == geometry_of(mask)
+    assert geometry_of(back).matches(oblique(), 1e-3)
+    unsaved.keeper_of(viewer).stop(keep=False)
+
+
+def test_changes_after_saving_find_the_saved_structure(tmp_path, monkeypatch) -> None:
+    """The file's layers are named after the file, and the journal has one of two."""
+    monkeypatch.setenv("MEDSEG_STATE", str(tmp_path / "state"))
+    both = LabelSet(LABELS.labels, "overlapping")
+    mask = np.zeros((2, 30, 33), np.uint8)
+    mask[:, 3:9, 3:9] = 1
+    seg = Segmentation(mask, both, Geometry.pixels(2))
+    viewer = ViewerModel()
+    layers = segmentation_layers(seg, "film", source=tmp_path / "film.png")
+    _, tumour = [viewer.add_labels(data, **words) for data, words, _ in layers]
+    saved = save_mask_of(viewer, tumour)
+    tumour.paint((20, 20), 1)
+    keeper = unsaved.keeper_of(viewer)
+    keeper.save(0.0)  # the stroke only
+    (journal,) = recovery.state_folder().iterdir()
+    found = recovery.Found(journal, recovery.read_header(journal))
+    other = ViewerModel()
+    names = {x.name: x for x in open_path(other, saved)}
+    back, _ = recovery.restore(other, found)
+    assert back is names["tumour (film_mask)"]
+    np.testing.assert_array_equal(back.data, tumour.data)
+    keeper.stop(keep=False)
+
+
+def test_samples_and_views_need_no_saving(monkeypatch) -> None:
+    viewer = ViewerModel()
+    drawn = SimpleNamespace(sample=("medseg", "film"), path=None)
+    monkeypatch.setattr(Labels, "source", property(lambda layer: drawn))
+    keeper = unsaved.keeper_of(viewer)
+    seg = Segmentation(np.ones((8, 9), np.uint8), LABELS, Geometry.pixels(2))
+    [(data, words, _)] = segmentation_layers(seg, "truth")
+    sample = viewer.add_labels(data, **words)
+    own = {"medseg": {**words["metadata"]["medseg"], "role": "view"}}
+    viewer.add_labels(data.copy(), **{**words, "metadata": own})
+    assert keeper.layers == [sample]
+    assert keeper.unsaved == []
+    sample.paint((2, 2), 5)
+    assert keeper.unsaved == [sample]
+    keeper.stop(keep=False)

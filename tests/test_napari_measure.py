@@ -409,3 +409,62 @@ def test_without_a_mask_it_says_so(viewer: Any) -> None:
     widget.measure()
     widget.save_csv("never.csv")
     assert not Path("never.csv").exists()
+
+
+@pytest.mark.gui
+def test_structures_that_come_later_belong_to_the_film(viewer: Any, qtbot: Any) -> None:
+    widget = open_widget(viewer)
+    layers = add_chest(viewer, chest(unit=True))  # one after the other
+    qtbot.waitUntil(lambda: widget.film.ratio.text() == "0.500", timeout=5000)
+    viewer.layers.remove(layers[2])
+    qtbot.waitUntil(lambda: widget.film.ratio.text() == "undefined", timeout=5000)
+
+
+@pytest.mark.gui
+def test_who_paints_goes_on_painting_and_undo_is_measured(
+    viewer: Any, qtbot: Any
+) -> None:
+    from medseg.napari_plugin.history import apply_mask
+
+    layers = add_chest(viewer, chest(unit=True))
+    widget = open_widget(viewer)
+    heart = next(x for x in layers if x.metadata["medseg"]["structure"] == "heart")
+    viewer.layers.selection.active = heart
+    wider = heart.data.copy()
+    wider[16:22, 10:31] = 1
+    apply_mask(heart, wider)
+    qtbot.waitUntil(lambda: widget.film.ratio.text() == "0.750", timeout=5000)
+    assert viewer.layers.selection.active is heart
+    heart.undo()
+    qtbot.waitUntil(lambda: widget.film.ratio.text() == "0.500", timeout=5000)
+
+
+@pytest.mark.gui
+def test_the_ring_is_as_large_as_its_object(viewer: Any, qtbot: Any) -> None:
+    mask = np.zeros((60, 60), np.uint8)
+    mask[2:4, 2:4], mask[20:50, 20:50] = 1, 2
+    viewer.add_labels(mask, translate=(7, 0))
+    widget = open_widget(viewer)
+    run(widget, qtbot)
+    sizes = []
+    for label in (1, 2, 1):
+        widget.cells.show_object(0, label)
+        ring = viewer.layers["measured object"]
+        sizes.append(float(np.asarray(ring.size).max()))
+    assert sizes == pytest.approx([5, 47, 5])
+    np.testing.assert_array_equal(ring.translate, (7, 0))
+
+
+def test_a_stack_without_facts_may_be_a_movie() -> None:
+    from medseg.napari_plugin import _commands
+    from medseg.napari_plugin.measuring import is_open
+
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((3, 8, 9), np.uint8))
+    _commands.new_mask(viewer)
+    mask = viewer.layers[-1]
+    assert is_movie(mask)
+    assert is_open(mask)
+    layer, _ = add_movie(viewer)
+    assert is_movie(layer)
+    assert not is_open(layer)

@@ -224,6 +224,28 @@ def test_what_cannot_be_mended_is_said(mended) -> None:
         mended.mender.add(Point((24, 30)))
 
 
+def test_a_slice_that_the_mask_has_not_is_said() -> None:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((9, 8, 8), np.uint8))
+    layer = viewer.add_labels(np.ones((4, 8, 8), np.uint8), translate=(2, 0, 0))
+    mender = Mender(viewer)
+    mender.choose(layer)
+    for step in (0, 7):  # slices -2 and 5 of the mask
+        viewer.dims.set_current_step(0, step)
+        with pytest.raises(ConfigError, match="which the mask has not"):
+            mender.use_tool(lambda w: tools.fill_holes(w.labels, w.value))
+    mender.close()
+
+
+def test_another_array_in_the_layer_is_noticed(mended) -> None:
+    mended.mender.method = "paint"
+    mended.mender.add(Point((24.0, 30.0)))
+    mended.layer.data = np.zeros_like(mended.layer.data)
+    assert mended.mender.add(Point((24.0, 30.0))) > 0
+    assert mended.layer.data[24, 30] == 1
+    assert len(mended.mender.prompts) == 1
+
+
 # Nothing lost
 
 
@@ -566,3 +588,136 @@ def test_an_answer_for_a_mask_that_is_gone_is_refused() -> None:
     mender.close()  # as when the layer is removed while a thread answers
     with pytest.raises(ConfigError, match="changed meanwhile"):
         mender.take(edit, prompt)
+
+
+@pytest.mark.gui
+def test_prompts_lie_over_the_mask_that_they_are_for(opened) -> None:
+    viewer, layer, widget = opened.viewer, opened.layer, opened.widget
+    other = viewer.add_labels(
+        np.zeros((48, 48), np.uint8), name="other", scale=(0.5, 2), translate=(90, 3)
+    )
+    widget.form.method.setCurrentIndex(4)
+    for mask in (layer, other, layer):
+        widget.form.mask.choose(mask)
+        widget.work.ask(Box((5.0, 5.0), (9.0, 9.0)))
+        lines = viewer.layers["prompts (lines)"]
+        np.testing.assert_array_equal(lines.scale, mask.scale)
+        np.testing.assert_array_equal(lines.translate, mask.translate)
+    for mask in (other, layer):  # with prompts in sight, until none is left
+        viewer.layers.remove(mask)
+    assert widget.layer is None
+    assert len(lines.data) == 0
+
+
+@pytest.mark.gui
+def test_a_view_in_three_dimensions_is_said_and_not_raised(opened) -> None:
+    viewer, widget = opened.viewer, opened.widget
+    widget.use("box")
+    viewer.dims.ndisplay = 3
+    drag(viewer, [(24, 30), (28, 33)])
+    assert "Switch to 2-D" in widget.message.text()
+
+
+@pytest.mark.gui
+def test_what_goes_wrong_in_a_thread_ends_the_work(opened, monkeypatch) -> None:
+    from medseg.napari_plugin.widgets import background
+
+    workers = []
+
+    class Worker:
+        def __init__(self, work) -> None:
+            from psygnal import Signal
+
+            class Signals:
+                returned, errored = Signal(object), Signal(object)
+
+            self.work, signals = work, Signals()
+            self.returned, self.errored = signals.returned, signals.errored
+
+        def start(self) -> None:
+            workers.append(self)
+
+    def make(work, _start_thread=True):
+        return Worker(work)
+
+    monkeypatch.setattr(background, "create_worker", make)
+    widget = opened.widget
+    widget.work._in_thread(lambda: 1 / 0, lambda found: None)
+    assert widget.busy
+    before = opened.layer.data.copy()
+    widget.form.tools.buttons["Grow"].click()  # not in between
+    widget.undo()
+    assert "Wait" in widget.message.text()
+    np.testing.assert_array_equal(opened.layer.data, before)
+    workers[0].errored.emit(MemoryError("none left"))
+    assert not widget.busy
+    assert "MemoryError: none left" in widget.message.text()
+    widget.work._in_thread(lambda: 1, lambda found: pytest.fail("the widget is gone"))
+    widget.work.close()
+    workers[1].returned.emit([1, None])
+    workers[1].errored.emit(MemoryError("none left"))
+
+
+@pytest.mark.gui
+def test_filling_between_slices_leaves_the_choice_of_3d(make_napari_viewer) -> None:
+    from medseg.napari_plugin.widgets.refine import RefineWidget
+
+    viewer = make_napari_viewer(strict_qt=True)
+    mask = np.zeros((5, 9, 9), np.uint8)
+    mask[[0, 4], 3:6, 3:6] = 1
+    layer = viewer.add_labels(mask)
+    widget = RefineWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Refine")
+    widget.form.tools.buttons["Fill between slices"].click()
+    assert (layer.data[:, 3:6, 3:6] == 1).all()
+    assert not widget.form.volume.isChecked()
+    # Keys of a closed widget's layer tell nobody.
+    label = widget.form.label
+    widget.deleteLater()
+    from qtpy.QtCore import QCoreApplication, QEvent
+
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    layer.selected_label = 7
+    assert label._layer is None
+
+
+@pytest.mark.gui
+def test_autosaves_are_as_far_apart_as_the_settings_say(
+    make_napari_viewer, monkeypatch
+) -> None:
+    from qtpy.QtCore import QCoreApplication, QEvent
+    from qtpy.QtWidgets import QMainWindow
+
+    from medseg.napari_plugin._settings import Settings
+    from medseg.napari_plugin.widgets import close_guard
+
+    viewer = make_napari_viewer(strict_qt=True)
+    _, layer, _ = film_with_half_a_disc(viewer)
+    window = QMainWindow()
+    seconds = 30
+    monkeypatch.setattr(
+        close_guard, "settings", lambda: Settings(autosave_seconds=seconds)
+    )
+    guard = close_guard.CloseGuard(viewer, window)
+    layer.paint((30, 40), 1)
+    assert guard.timer.interval() == 2000  # the first change is kept soon
+    guard.timer.stop()
+    while guard.keeper.unsaved and not guard.keeper.save():
+        pass
+    guard._autosave()
+    layer.paint((30, 30), 1)
+    assert 29_000 < guard.timer.interval() <= 30_000
+    guard.timer.stop()
+    seconds = 0
+    layer.paint((30, 20), 1)
+    assert not guard.timer.isActive()
+    guard.keeper.stop(keep=False)
+    window.deleteLater()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+
+@pytest.mark.gui
+def test_the_widget_is_never_narrower_than_its_buttons(opened) -> None:
+    widget = opened.widget
+    inner = widget.form.inner.minimumSizeHint().width()
+    assert widget.minimumSizeHint().width() >= inner > 100

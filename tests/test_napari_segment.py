@@ -453,3 +453,58 @@ def test_a_spec_tells_the_diameter_of_its_cells() -> None:
     models = {model.name: model for model in find_models()}
     assert models["nuclei-fluorescence"].diameter == 48.0
     assert models["chest-xray"].diameter is None
+
+
+def test_the_mask_of_another_file_s_image_is_left_alone(opened: Any) -> None:
+    viewer, widget, _ = opened()
+    first = widget.image
+    first.metadata = facts(Geometry.pixels(3), path="one/film.dcm", source="one")
+    run(widget, "slice")
+    (lung, heart) = masks(viewer)
+    kept = lung.data.copy()
+    viewer.layers.remove(first)
+    again = viewer.add_image(
+        np.asarray(first.data),
+        name="film",
+        metadata=facts(Geometry.pixels(3), path="two/film.dcm"),
+    )
+    widget.form.image.choose(again)
+    widget.form.existing.setCurrentIndex(widget.form.existing.findData("replace"))
+    viewer.dims.set_current_step(0, 2)
+    run(widget, "slice")
+    np.testing.assert_array_equal(lung.data, kept)
+    assert len(masks(viewer)) == 4
+    assert facts_of(masks(viewer)[-1])["source"] == "two/film.dcm"
+    assert facts_of(heart)["source"] == "one/film.dcm"
+
+
+def test_a_stack_of_unknown_axes_can_be_tracked(opened: Any) -> None:
+    from medseg.napari_plugin.mask_frames import is_movie_mask
+
+    viewer, widget, _ = opened(CELLS)
+    run(widget)
+    (mask,) = masks(viewer)
+    assert facts_of(mask)["geometry"] is None
+    assert is_movie_mask(mask)
+    known = facts(Geometry.pixels(3))  # of our readers: a volume
+    widget.image.metadata = known
+    run(widget)
+    assert not is_movie_mask(masks(viewer)[-1])
+
+
+def test_four_axes_of_unknown_meaning_are_run(opened: Any) -> None:
+    viewer, widget, _ = opened(CELLS, np.ones((2, 3, 6, 5), np.uint8))
+    run(widget)
+    (mask,) = masks(viewer)
+    assert mask.data.all()
+    assert widget.form.message.text() == "Done: 6 slices."
+
+
+def test_cancel_lets_go_of_what_waits_to_be_shown(opened: Any) -> None:
+    viewer, widget, _ = opened()
+    widget.form.scope.setCurrentIndex(2)
+    widget.run()  # the worker is done before anything is shown
+    widget.cancel()
+    drain(widget)
+    assert "Cancelled" in widget.form.message.text()
+    assert masks(viewer) == []

@@ -581,3 +581,50 @@ def test_masks_without_a_cell_are_said(make_napari_viewer: Any, qtbot: Any) -> N
     wait_for(widget, qtbot)
     assert "no cells" in widget.message.text()
     assert widget.scene.graph is None
+
+
+def test_a_dot_in_a_folder_is_no_suffix(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medseg.napari_plugin.beside import result_folder
+    from medseg.napari_plugin.widgets import controls
+
+    answers = iter(["/out/result", "/out/table", ""])
+    monkeypatch.setattr(
+        controls.QFileDialog, "getSaveFileName", lambda *words: (next(answers), "")
+    )
+    start = str(result_folder("/home/j.doe/01"))
+    assert start == str(Path("/home/j.doe/01_RES"))
+    assert controls.ask_file(None, "", start, "Folder (*)") == "/out/result"
+    assert controls.ask_file(None, "", "t.csv", "Table (*.csv)") == "/out/table.csv"
+    assert controls.ask_file(None, "", "t.csv", "Table (*.csv)") == ""
+    assert result_folder("movie.tif") == Path("movie_RES")
+
+
+@pytest.mark.gui
+def test_strokes_while_a_result_is_written_stay_unsaved(
+    linked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.napari_plugin.unsaved import keeper_of
+    from medseg.napari_plugin.widgets import track_save
+
+    layer, widget = linked.layer, linked.widget
+    keeper = keeper_of(linked.viewer)
+    keeper.look(layer)
+    begun: list[Any] = []
+    monkeypatch.setattr(track_save, "in_thread", lambda *work: begun.append(work))
+    for painted in (True, False):
+        widget.saving.save_result(tmp_path / "01_RES")
+        work, then, _ = begun.pop()
+        found = work()
+        if painted:
+            layer.data_setitem((np.array([5]), np.array([0]), np.array([0])), 0)
+            layer.data_setitem((np.array([5]), np.array([0]), np.array([0])), 9)
+            layer.undo()
+        then(found)
+        assert (keeper.unsaved == [layer]) is painted
+    widget.saving.let_go()
+    widget.saving.save_result(tmp_path / "01_RES")
+    _, then, failed = begun.pop()
+    then(found)  # the widget is gone: only napari is told
+    failed(ConfigError("01_RES", "is full"))
+    assert widget.saving._writing
+    keeper.stop(keep=False)

@@ -17,6 +17,7 @@ from medseg.napari_plugin.display import (
     Orientation,
     Preset,
     SliceScores,
+    camera_of,
     orientations,
     presets_for,
     sample,
@@ -131,6 +132,22 @@ def test_each_orientation_shows_the_other_two_axes(viewer: Any) -> None:
         assert tuple(viewer.dims.displayed) == shown
     np.testing.assert_array_equal(layer.scale, (3, 1, 1))
     assert widget.aspect.text().startswith("Spacing 3 x 1 x 1")
+
+
+def test_a_film_after_a_volume_is_upright(viewer: Any) -> None:
+    add(viewer, VOLUME, Geometry.upright((3.0, 1.0, 1.0)))
+    widget = widget_of(viewer)
+    widget.look_along(1)
+    assert camera_of(viewer).orientation2d[0] == "up"
+    viewer.layers.clear()
+    add(viewer, VOLUME[0], Geometry.pixels(2))
+    assert camera_of(viewer).orientation2d[0] == "down"
+
+
+def test_time_is_no_axis_of_space(viewer: Any) -> None:
+    own = facts(Geometry.pixels(2), frames=range(6))
+    viewer.add_image(VOLUME, name="movie", metadata=own)
+    assert widget_of(viewer)._planes.isHidden()
 
 
 def test_a_film_has_no_slices_and_no_orientation(viewer: Any) -> None:

@@ -516,3 +516,15 @@ def test_the_worker_passes_over_what_was_cancelled(tmp_path: Path) -> None:
 def test_assembling_what_was_cancelled_is_an_error() -> None:
     with pytest.raises(ConfigError, match="was cancelled"):
         assemble([Cancelled()], Geometry.pixels(2))
+
+
+def test_a_worker_that_cannot_start_is_said_and_blocks_nothing() -> None:
+    client = WorkerClient(command=("/no/such/program",))
+    client.warm("chest-xray")
+    for _ in range(2):
+        job = client.predict(FILM, "chest-xray")
+        (event,) = job.poll()
+        assert isinstance(event, Failed)
+        assert "cannot be started" in event.message
+        assert client.idle
+    client.close()

@@ -22,7 +22,8 @@ from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import atomic, read_image, read_segmentation
 from medseg.labels import Label, LabelSet, chest_labels
-from medseg.napari_plugin import _commands, _reader, _writer
+from medseg.lineage import TrackRow
+from medseg.napari_plugin import _commands, _reader, _writer, beside
 from medseg.napari_plugin.layers import (
     LayerData,
     facts_of,
@@ -31,6 +32,7 @@ from medseg.napari_plugin.layers import (
     segmentation_from_layers,
     segmentation_layers,
 )
+from medseg.napari_plugin.movies import movie_mask_layer, nodes_of, tracks_layer
 from medseg.napari_plugin.placement import is_tilted, placement
 from medseg.segmentation import Segmentation
 
@@ -380,8 +382,6 @@ def test_masks_are_saved_beside_their_image(tmp_path: Path) -> None:
     viewer.layers.selection.clear()
     _commands.save_beside(viewer)
     assert (tmp_path / "film_mask.png").exists()
-    written = _commands.save_mask_beside(viewer, viewer.layers[1])
-    assert written == str(tmp_path / "film_mask.tif")
 
 
 def test_a_mask_goes_back_to_its_file(tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_a_mask_goes_back_to_its_file(tmp_path: Path) -> None:
 def test_names_beside_an_image(suffix: str, count: int, name: str) -> None:
     seg = mask_of(chest_labels(), Geometry.pixels(2))
     layers = segmentation_layers(seg, "m", source=f"f{suffix}")[:count]
-    assert _commands.place_beside(layers) == Path(name)
+    assert beside.place_beside(layers) == Path(name)
 
 
 def test_what_cannot_be_saved_beside(tmp_path: Path) -> None:
@@ -424,3 +424,149 @@ def test_what_cannot_be_saved_beside(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"two masks would go to a_mask\.png"):
         _commands.save_beside(viewer)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_of_a_mask_is_a_mask_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "m.nrrd"
+    one = LabelSet((Label(1, "bone", "#ff0000"),))
+    seg = Segmentation(np.eye(5, dtype=np.uint8), one, GEOMETRIES["film in mm"])
+    _writer.write_structures(str(path), segmentation_layers(seg, "m"))
+    viewer = viewer_with(*_reader.read_layers(path))
+    data, meta, _ = viewer.layers[0].as_layer_data_tuple()
+    copy = viewer.add_labels(1 - data, **{**meta, "name": "m copy"})
+    viewer.layers.selection = {viewer.layers[0]}
+    with pytest.raises(ConfigError, match="holds m copy, which is open too"):
+        _commands.save_beside(viewer)
+    viewer.layers.pop(0)
+    viewer.layers.selection = {copy}
+    _commands.save_beside(viewer)
+    back = read_segmentation(path)
+    assert back.labels == one  # not two structures
+    np.testing.assert_array_equal(back.mask, copy.data)
+
+
+def test_no_other_mask_is_written_over_unasked(tmp_path: Path) -> None:
+    there = tmp_path / "film_mask.png"
+    there.write_bytes(b"of yesterday")
+    viewer = viewer_with(film(tmp_path))
+    _commands.new_mask(viewer)
+    viewer.layers[-1].paint((2, 2), 1)
+    with pytest.raises(ConfigError, match="is there already: it holds another mask"):
+        _commands.save_beside(viewer)
+    assert there.read_bytes() == b"of yesterday"
+    there.unlink()
+    _commands.save_beside(viewer)
+    viewer.layers[-1].paint((1, 1), 1)
+    _commands.save_beside(viewer)  # its own file now
+    assert read_segmentation(there).mask[1, 1] == 1
+    assert beside.free_name(there) == tmp_path / "film_2_mask.png"
+
+
+def test_several_films_of_one_size_leave_open_whose_a_mask_is(tmp_path: Path) -> None:
+    other = image_layers(
+        Image(np.zeros((1, 4, 5), np.uint8), GEOMETRIES["turned film"]),
+        "other",
+        source=tmp_path / "other.png",
+    )
+    viewer = viewer_with(film(tmp_path), *other)
+    words = {k: getattr(viewer.layers[0], k) for k in ("scale", "affine", "units")}
+    mask = viewer.add_labels(np.ones((4, 5), np.uint8), **words)
+    [layer] = beside.layer_data(viewer, [mask])
+    assert geometry_of(layer) == GEOMETRIES["turned film"]
+    with pytest.raises(ConfigError, match="which file it belongs to"):
+        beside.place_beside([layer])
+    viewer.layers.pop(1)
+    assert (
+        beside.place_beside(beside.layer_data(viewer, [mask])).name == "film_mask.png"
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "name"), [("m.mhd", "m.mha"), ("m.tiff", "m.tiff"), ("m.jpg", "m.png")]
+)
+def test_a_mask_goes_back_to_what_can_be_written(own: str, name: str) -> None:
+    seg = mask_of(TWO, Geometry.pixels(2))
+    assert beside.place_beside(segmentation_layers(seg, "m", path=own)) == Path(name)
+
+
+def test_a_dicom_seg_goes_back_with_its_image_only(tmp_path: Path) -> None:
+    seg = mask_of(TWO, Geometry.pixels(2))
+    lonely = segmentation_layers(seg, "m", path="m.dcm")
+    with pytest.raises(ConfigError, match="needs the image"):
+        beside.place_beside(lonely)
+    known = segmentation_layers(seg, "m", path="m.dcm", source="i.dcm")
+    assert beside.place_beside(known) == Path("m.dcm")
+    (tmp_path / "m").mkdir()  # a folder of one PNG a structure
+    split = segmentation_layers(seg, "m", path=tmp_path / "m")
+    assert beside.place_beside(split) == tmp_path / "m.png"
+
+
+def mothers_and_daughters(tmp_path: Path) -> tuple[list[LayerData], list[TrackRow]]:
+    """A cell (1) in frames 0 and 1, its daughters (2, 3) in frame 2."""
+    masks = np.zeros((3, 8, 9), np.uint16)
+    masks[:2, 1:3, 1:3] = 1
+    masks[2, 1:3, 1:3], masks[2, 5:7, 5:7] = 2, 3
+    rows = [TrackRow(1, 0, 1), TrackRow(2, 2, 2, 1), TrackRow(3, 2, 2, 1)]
+    place = Geometry.pixels(2)
+    movie = tmp_path / "movie.tif"
+    mask = movie_mask_layer(masks, "m", place, range(3), source=movie)
+    nodes = [n for t, m in enumerate(masks) for n in nodes_of(t, m)]
+    return [mask, tracks_layer(rows, nodes, "t", place, (8, 9))], rows
+
+
+def test_mending_a_result_keeps_its_lineage(tmp_path: Path) -> None:
+    from medseg.io.ctc import read_track_table
+
+    layers, rows = mothers_and_daughters(tmp_path)
+    folder = tmp_path / "by.name_RES"  # a dot in a name is no suffix
+    _writer.save_result(folder, layers)
+    reader = _reader.get_folder_reader(str(folder))
+    assert reader is not None
+    viewer = viewer_with(*reader(str(folder)))
+    mask = viewer.layers[0]
+    assert isinstance(mask, Labels)
+    mask.data[2, 0, 8] = 9  # a cell that was missed
+    mask.data[1][mask.data[1] == 1] = 0  # and one that was none
+    group = beside.members(viewer, mask)
+    target = beside.place_beside(beside.layer_data(viewer, group))
+    assert beside.save(viewer, group, target) == target == folder
+    found = {r.label: r for r in read_track_table(folder / "res_track.txt")}
+    assert found == {
+        1: TrackRow(1, 0, 0),
+        2: rows[1],
+        3: rows[2],
+        9: TrackRow(9, 2, 2),
+    }
+
+
+def test_parents_come_before_their_daughters() -> None:
+    known = [TrackRow(1, 0, 1), TrackRow(2, 2, 3, 1), TrackRow(4, 2, 3, 7)]
+    rows = [TrackRow(1, 0, 2), TrackRow(2, 2, 3), TrackRow(4, 2, 3)]
+    assert _writer.with_parents(rows, known) == rows
+    assert _writer.with_parents(known[:2], known) == known[:2]
+
+
+def test_the_cells_of_a_movie_in_one_file_go_beside_it(tmp_path: Path) -> None:
+    layers, _ = mothers_and_daughters(tmp_path)
+    viewer = viewer_with(layers[0])
+    viewer.layers.selection.clear()
+    _commands.save_beside(viewer)
+    assert (tmp_path / "movie_RES" / "res_track.txt").exists()
+    with pytest.raises(FileError, match="is a folder"):
+        _writer.save_result(tmp_path / "x.tif", layers)
+
+
+def test_several_lineages_of_one_mask_are_not_chosen_from(tmp_path: Path) -> None:
+    layers, _ = mothers_and_daughters(tmp_path)
+    viewer = viewer_with(layers[0])
+    viewer.layers[0].metadata["medseg"]["path"] = "01_RES"
+    for own in ({"path": "01_RES"}, {"tracks_of": "m"}, {"tracks_of": "m"}):
+        tracks = viewer_with(layers[1]).layers.pop()
+        known = tracks.metadata["medseg"]
+        tracks.metadata = {"medseg": {**known, **own}}
+        viewer.add_layer(tracks)
+    with pytest.raises(ConfigError, match="2 tracks layers belong to"):
+        beside.save(viewer, [viewer.layers[0]], tmp_path / "01_RES")
+    viewer.layers.pop()  # an edited one counts more than the one that was opened
+    folder = beside.save(viewer, [viewer.layers[0]], tmp_path / "01_RES")
+    assert (folder / "res_track.txt").exists()

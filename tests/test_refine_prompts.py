@@ -51,6 +51,13 @@ def test_a_scribble_through_slices_is_a_tube() -> None:
     assert found.sum() > 7
 
 
+def test_a_lasso_far_outside_takes_no_memory() -> None:
+    corners = ((-1e5, -1e5), (-1e5, 1e5), (1e5, 1e5), (1e5, -1e5))
+    assert drawn(Lasso(corners), (6, 6)).all()
+    with pytest.raises(ConfigError, match="2 coordinates"):
+        Lasso(corners).pixels((6, 6, 6))
+
+
 def test_a_lasso_holds_its_outline_and_what_is_in_it() -> None:
     found = drawn(Lasso(((1, 1), (1, 4), (4, 4), (4, 1))), (6, 6))
     expected = np.zeros((6, 6), int)

@@ -291,6 +291,30 @@ def test_without_contrary_seeds_growing_ends_at_the_frame() -> None:
     assert not session.mask[0].any()
 
 
+def test_the_radius_assumed_is_a_length() -> None:
+    """A twelfth of the shortest side: 12 slices 4 mm apart are 48 mm, not 12."""
+    painted = []
+    for spacing in ((4, 1, 1), (1, 1, 1)):
+        session = RefineSession(method="paint", volume=True)
+        session.set_image(np.zeros((12, 48, 48)), spacing)
+        session.set_mask(np.zeros((12, 48, 48), np.uint8), TWO, 1)
+        session.add(Point((6, 24, 24)))
+        painted.append(np.count_nonzero(session.mask[6, 24]))
+    assert painted == [2 * 4 + 1, 2 + 1]
+
+
+def test_a_mask_that_is_refused_changes_nothing() -> None:
+    session = begun("paint")
+    session.add(Point((24, 36)))
+    before = session.mask
+    wrong = np.zeros((2, 2))
+    for target, field in ((9, "target"), (1, "probability")):
+        with pytest.raises(ConfigError, match=field):
+            session.set_mask(START.astype(np.uint8), TWO, target, probability=wrong)
+    assert session.mask is before
+    assert session.can_undo
+
+
 def test_growing_alone_fills_a_picture_of_one_pixel() -> None:
     session = RefineSession(method="grow")
     session.set_image(np.zeros((1, 1)))

@@ -259,6 +259,16 @@ def test_splitting_a_volume_parts_the_slice_of_the_line() -> None:
     np.testing.assert_array_equal(parted[[0, 2]], labels[[0, 2]])
 
 
+def test_a_line_through_three_parts_makes_as_many_cells() -> None:
+    fork = np.array([[1, 1, 1, 1, 1], [1, 0, 1, 0, 1], [1, 0, 1, 0, 1]], np.uint8)
+    line = Scribble(((1, 0), (1, 4)))
+    parted = after(fork, split(fork, line, 1))
+    assert parted[2].tolist() == [2, 0, 3, 0, 4]
+    assert after(fork, split(fork, line, 1, new=7))[2].tolist() == [7, 0, 7, 0, 7]
+    with pytest.raises(ConfigError, match="label: is 256"):
+        split(np.where(fork, 253, 0).astype(np.uint8), line, 253)
+
+
 def test_relabel_renames_and_deletes() -> None:
     labels = islands()
     renamed = after(labels, relabel(labels, 1, 7))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 from medseg.errors import ConfigError, FileError
 from medseg.lineage import TrackGraph
@@ -25,6 +26,7 @@ from medseg.track import (
     to_napari,
     write_geff,
 )
+from medseg.track.assign import Hypotheses, choose
 
 SIDE = 64
 Disc = tuple[float, float, float]  # y, x, radius
@@ -181,6 +183,81 @@ def test_a_volume_with_thick_slices() -> None:
     assert graph.centroid.shape == (6, 3)
 
 
+def hypotheses(seed: int) -> tuple[Hypotheses, int, int]:
+    """Links and divisions among up to nine cells; every other time with ties."""
+    rng = np.random.default_rng(seed)
+    n, m = (int(k) for k in rng.integers(2, 10, 2))
+    every = [(i, j, k) for i in range(n) for j in range(m) for k in (-1, *range(j))]
+    some = rng.permutation(every)[: rng.integers(1, 60)]
+    gains = -rng.uniform(0.1, 1, len(some)) - 0.7 * (some[:, 2] >= 0)
+    gains = np.round(4 * gains - 1) / 4 if seed % 2 else gains
+    return Hypotheses(some[:, 0], some[:, 1:], gains), n, m
+
+
+def used(some: Hypotheses, rows: np.ndarray, n: int, m: int) -> np.ndarray:
+    """How often each cell is used."""
+    later = some.targets[rows]
+    cells = np.concatenate([some.sources[rows], n + later[later >= 0]])
+    return np.bincount(cells, minlength=n + m)
+
+
+def cheapest(some: Hypotheses, n: int, m: int) -> float:
+    """All cells in one integer programme."""
+    rows = range(len(some))
+    # The place before the later cells is that of a target that is none.
+    table = np.zeros((n + 1 + m, len(some)))
+    for row in rows:
+        table[some.sources[row], row] = 1
+        table[n + 1 + some.targets[row], row] = 1
+    table[n] = 0
+    once = LinearConstraint(table, -np.inf, 1)
+    found = milp(some.gains, integrality=1, bounds=Bounds(0, 1), constraints=once)
+    return float(found.fun)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_choice_is_the_cheapest(seed: int) -> None:
+    some, n, m = hypotheses(seed)
+    rows = choose(some, n, m)
+    assert used(some, rows, n, m).max() == 1
+    assert some.gains[rows].sum() == pytest.approx(cheapest(some, n, m), abs=1e-6)
+
+
+def test_three_mothers_of_three_cells() -> None:
+    # Half of each division would be cheaper than what can be: -4.5 against -4.
+    pairs = [(0, 1), (1, 2), (0, 2), (0, -1), (1, -1), (2, -1)]
+    gains = np.array([-3.0, -3, -3, -0.9, -1, -0.8])
+    some = Hypotheses(np.array([0, 1, 2, 2, 0, 1]), np.array(pairs), gains)
+    assert choose(some, 3, 3).tolist() == [2, 4]
+
+
+def test_a_group_too_large_for_the_search_keeps_a_good_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("medseg.track.assign._LARGEST", 0)
+    lost = 0.0
+    for seed in range(30):
+        some, n, m = hypotheses(seed)
+        rows = choose(some, n, m)
+        assert used(some, rows, n, m).max() == 1
+        lost += some.gains[rows].sum() / cheapest(some, n, m) / 30
+    assert 0.97 < lost < 1  # the search is needed, and little is lost without it
+
+
+def test_common_pixels_are_counted_pair_by_pair() -> None:
+    rng = np.random.default_rng(5)
+    masks = [rng.choice([0, 3, 7, 900], (9, 9)) for _ in range(2)]
+    cells = observe(enumerate(masks))
+    found = {
+        (int(cells.label[a]), int(cells.label[b])): int(n) for a, b, n in cells.shared
+    }
+    pairs = [(a, b) for a in (3, 7, 900) for b in (3, 7, 900)]
+    assert found == {
+        (a, b): int(((masks[0] == a) & (masks[1] == b)).sum()) for a, b in pairs
+    }
+    assert np.lexsort(cells.shared[:, 1::-1].T).tolist() == list(range(9))
+
+
 def test_no_cells_no_links() -> None:
     graph = link([(0, frame()), (1, frame((20, 20, 4))), (2, frame())])
     assert (len(graph), len(graph.edges)) == (1, 0)
@@ -258,6 +335,11 @@ def test_csv_comes_back() -> None:
         from_csv(to_csv(graph).replace("1,0,1", "1,zero,1", 1))
     with pytest.raises(ConfigError, match="track 1 has no parent 9"):
         from_csv("track,frame,label,parent_track,z,y,x\n1,0,1,9,,2,3\n")
+    head = "track,frame,label,parent_track,z,y,x\n1,0,1,,,2,3\n"
+    with pytest.raises(ConfigError, match=r"line 3 is broken \(has 3 coordinates"):
+        from_csv(head + "1,1,1,,4,2,3\n")
+    with pytest.raises(ConfigError, match="line 3 is broken"):
+        from_csv(head + "1,1,1,,,2,\n")
 
 
 @pytest.mark.filterwarnings("ignore")  # those of zarr and pydantic
@@ -327,6 +409,34 @@ def test_geff_means_the_same_to_networkx(tmp_path: Path) -> None:
     # The lost cell is two tracks of the challenge, and one tracklet.
     assert [found.nodes[n]["track"] for n in (4, 5)] == [2, 5]
     assert found.nodes[4]["tracklet"] == found.nodes[5]["tracklet"]
+
+
+def test_geff_of_other_programs(tmp_path: Path) -> None:
+    geff = pytest.importorskip("geff")
+    from geff_spec import Axis
+
+    columns = {"FRAME": [0, 1], "POSITION_X": [5.0, 6], "POSITION_Y": [1.0, 2]}
+    kinds = ("time", "space", "space")
+    axes = [Axis(name=a, type=k) for a, k in zip(columns, kinds, strict=True)]
+
+    def written(name: str, edges: list[list[int]]) -> Path:
+        geff.core_io.write_arrays(
+            tmp_path / name,
+            np.array([7, 9], np.uint64),
+            {a: {"values": np.array(v), "missing": None} for a, v in columns.items()},
+            np.array(edges, np.uint64),
+            {},
+            geff.GeffMetadata(
+                directed=True, axes=axes, node_props_metadata={}, edge_props_metadata={}
+            ),
+        )
+        return tmp_path / name
+
+    graph = read_geff(written("a.geff", [[7, 9]]))
+    assert graph.centroid.tolist() == [[1, 5], [2, 6]]  # y, x
+    assert graph.edges.tolist() == [[0, 1]]
+    with pytest.raises(FileError, match="1 of 1 edges to nodes that are not there"):
+        read_geff(written("b.geff", [[7, 8]]))
 
 
 def test_without_geff_the_remedy_is_named(

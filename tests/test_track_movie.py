@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from pathlib import Path
 
@@ -15,7 +16,12 @@ from medseg import cli
 from medseg.batch import load
 from medseg.batch.measure_cells import measure_result, read_filled
 from medseg.batch.track import WORK_NAME, TrackOptions, track_movie
-from medseg.errors import ConfigError, FileError, LockedError, PlanError
+from medseg.batch.track_record import remove_extras
+from medseg.cli.display import Display
+from medseg.errors import ConfigError, DiskError, FileError, LockedError, PlanError
+from medseg.geometry import Geometry
+from medseg.image import Image
+from medseg.io import write_image
 from medseg.io.ctc import read_track_table, validate_result, write_mask_file
 from medseg.lineage import TrackRow
 from medseg.measure.tracks import Scale
@@ -123,6 +129,64 @@ def test_tables_of_an_earlier_run_go(sequence: Path, tmp_path: Path) -> None:
     track_movie(sequence, out, None, TrackOptions(fill=False), masks=sequence)
     names = {p.name for p in out.iterdir() if not p.name.startswith("mask")}
     assert names == {"res_track.txt", "medseg-run.json", "notes.csv", "report"}
+
+
+def test_tables_that_cannot_be_removed_are_a_disk_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cells.csv").touch()
+    (tmp_path / "medseg-run.json").write_text('{"outputs": {"cells.csv": ""}}')
+
+    def deny(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", deny)
+        with pytest.raises(DiskError, match=r"cells\.csv: not written, permission"):
+            remove_extras(tmp_path)
+
+
+def test_the_spacing_of_a_movie_counts_in_every_table(
+    sequence: Path, tmp_path: Path
+) -> None:
+    """It is that of the images, unless another is given; tracking and measuring agree."""
+    images, out = tmp_path / "02", tmp_path / "02_RES"
+    for t in range(5):
+        frame = Image(boxes(t)[None], Geometry.upright((0.0005, 0.0005)))
+        write_image(frame, images / f"t{t:03d}.tif")
+    minute = Scale(frame_interval=60)
+    options = TrackOptions(tables=True, scale=minute)
+    track_movie(images, out, None, options, masks=sequence)
+    given = TrackOptions(tables=True, scale=Scale((0.5, 0.5), 60))
+    track_movie(sequence, tmp_path / "r", None, given, masks=sequence)
+    table = tmp_path / "t.csv"
+    measure_result(out, table, images=images, scale=minute, curves=False)
+    for name, measured in (("cells", "t"), ("tracks", "t_tracks")):
+        text = (out / f"{name}.csv").read_text()
+        assert text == (tmp_path / "r" / f"{name}.csv").read_text()
+        assert text == (tmp_path / f"{measured}.csv").read_text()
+    with (out / "tracks.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert float(row["path_um"]) == float(row["path_px"]) / 2 > 0
+    doubled = TrackOptions(tables=True, scale=Scale((1, 1), 60))
+    track_movie(images, out, None, doubled, masks=sequence)
+    with (out / "tracks.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert float(row["path_um"]) == float(row["path_px"])
+
+
+def test_a_frame_that_is_done_already_is_no_line(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        track_movie(sequence, tmp_path / "r", BoxPredictor(3))
+    with Display() as display:
+        found = track_movie(
+            sequence, tmp_path / "r", BoxPredictor(), progress=display.show
+        )
+    assert found.skipped >= 2
+    assert display.counts().startswith(f"{found.done} done, 0 failed, {found.skipped}")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("stop", [0, 1, 3])
@@ -321,13 +385,34 @@ def test_the_command_line(
             "frame interval: is (0.0,)",
         ),
         (("track", "nowhere", "-o", "r", "--masks", "01"), "nowhere: "),
+        (
+            ("track", "01", "-o", "r", "--masks", "01", "--threads", "2"),
+            "--threads: is for a model, and --masks is given",
+        ),
+        (
+            ("track", "01", "-o", "r", "--masks", "01", "--diameter", "9"),
+            "--diameter: is for a model",
+        ),
         (("evaluate", "r", "01", "--ctc"), "r: is no folder"),
         (("evaluate", "01", "01", "--ctc", "--json", "a.txt"), "does not end in .json"),
         (("evaluate", "r", "01", "--ctc", "--frames", "7"), "'7'. Give FIRST-LAST"),
         (("evaluate", "r", "01", "--ctc", "--frames", "9-3"), "'9-3'. Give FIRST-LAST"),
         (("evaluate", "r", "01", "--frames", "1-2"), "--frames: is for cell movies"),
+        (("evaluate", "r", "01", "--errors", "e.csv"), "--errors: is for cell movies"),
         (("evaluate", "r", "01", "--ctc", "--only-predicted"), "are both given"),
-        (("measure", "01", "-o", "t.csv", "--spacing", "1,1"), "belong to cells"),
+        (("evaluate", "r", "01", "--ctc", "--labels", "a"), "--labels: and --ctc are"),
+        (
+            ("evaluate", "r", "01", "--ctc", "--spacing", "1", "1"),
+            "--spacing: and --ctc are both given",
+        ),
+        (
+            ("measure", "01", "-o", "t.csv", "--spacing", "1,1"),
+            "--spacing: is for a mo",
+        ),
+        (
+            ("measure", "01", "-o", "t.csv", "--images", "01"),
+            "--images: is for a movie",
+        ),
     ],
 )
 def test_usage_errors_are_one_line(

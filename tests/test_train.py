@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import json
 import re
 import tomllib
@@ -26,12 +27,14 @@ from medseg.train.augment import (
     augment,
     build_augmentation,
 )
-from medseg.train.config import AugmentConfig, load_config, parse_config
+from medseg.train.config import load_config, parse_config
+from medseg.train.config_tables import AugmentConfig
 from medseg.train.curves import clock, time_left, write_logs
 from medseg.train.data import (
     EpochSampler,
     Sample,
     SampleDataset,
+    Split,
     divide,
     find_cases,
     load_sample,
@@ -219,11 +222,12 @@ class TestConfig:
             table = tomllib.loads(path.read_text())
             for entry in table["data"]:
                 entry["folder"] = str(folder)
+            table["network"].pop("pretrained", None)  # weights that the user gets
             assert parse_config(table, path.parent).name == path.stem
 
 
 def test_a_network_starts_from_vgg16_weights(config_file: Path) -> None:
-    from medseg.train.spec import build_network
+    from medseg.train.spec import build_network, make_spec
 
     path = changed(config_file, 'name = "unet"', 'name = "segnet"\npretrained = "v.st"')
     path = changed(path, 'widths = [4, 8, 8], norm = "batch"', "width = 0.0625")
@@ -235,10 +239,14 @@ def test_a_network_starts_from_vgg16_weights(config_file: Path) -> None:
         tensors[f"features.{place}.weight"] = conv.weight.detach().contiguous()
         tensors[f"features.{place}.bias"] = conv.bias.detach().contiguous()
     save_file(tensors, path.parent / "v.st")
-    network = build_network(load_config(path))
+    config = load_config(path)
+    network = build_network(config)
     first = next(m for m in network.modules() if isinstance(m, torch.nn.Conv2d))
     grey = convs[0].weight.sum(dim=1, keepdim=True)
     torch.testing.assert_close(first.weight, grey)
+    digest = hashlib.sha256((path.parent / "v.st").read_bytes()).hexdigest()
+    spec = make_spec(config, Split((), {}, {"jsrt": 1}), 1)
+    assert spec.training.facts["encoder starts from"] == f"v.st, SHA-256 {digest}"
 
 
 class TestData:

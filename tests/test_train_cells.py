@@ -37,16 +37,16 @@ from medseg.train.cell_data import (
 )
 from medseg.train.cell_scores import CellScore, add_scores, score_cells
 from medseg.train.cell_targets import distance_map, make_targets, part_touching
-from medseg.train.config import (
+from medseg.train.config import TrainConfig
+from medseg.train.config_cells import CellsConfig
+from medseg.train.config_tables import (
     AugmentConfig,
     DataConfig,
     DataSet,
     LabelsConfig,
     NetworkConfig,
     StageConfig,
-    TrainConfig,
 )
-from medseg.train.config_cells import CellsConfig
 from medseg.train.data import Split, divide, find_cases
 from medseg.train.loop import fit
 from medseg.train.task import make_task

@@ -13,6 +13,7 @@ from medseg.errors import ConfigError, counted
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.labels import Label, LabelSet
+from medseg.regions import overlaps, regions
 from medseg.segmentation import Segmentation
 
 PLANE = Geometry.pixels(2)
@@ -86,3 +87,24 @@ def test_no_such_label() -> None:
 def test_segmentation(mask: np.ndarray, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         Segmentation(mask, TWO, PLANE)
+
+
+def test_masks_of_two_shapes_have_nothing_in_common() -> None:
+    a, b = np.array([[0, 2, 2]]), np.array([[7, 7, 0]])
+    values, others, table = overlaps(a, b)
+    assert (values.tolist(), others.tolist()) == ([0, 2], [0, 7])
+    assert table.tolist() == [[0, 1], [1, 1]]
+    with pytest.raises(ConfigError, match="one is 1 x 3, the other 3 x 1 pixels"):
+        overlaps(a, b.T)
+
+
+def test_cells_are_counted_in_both_ways() -> None:
+    mask = np.array([[0, 5, 5], [9, 0, 5]], np.uint64)
+    found = regions(mask)
+    assert (found.labels.tolist(), found.sizes.tolist()) == ([5, 9], [3, 1])
+    np.testing.assert_allclose(found.centroids, [[1 / 3, 5 / 3], [1, 0]])
+    few = regions(mask * 10**6)  # too sparse for a table of all values
+    assert few.labels.tolist() == [5 * 10**6, 9 * 10**6]
+    assert few.sizes.tolist() == [3, 1]
+    with pytest.raises(ConfigError, match="label -3 is below 0"):
+        regions(np.array([[-3, 0]]))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.batch.masks import MaskFiles, find_masks, read_masks
+from medseg.batch.tables import write_text
 from medseg.errors import ConfigError, FileError, MedsegError
-from medseg.io import atomic
 from medseg.labels import LabelSet
 from medseg.measure import measure, to_csv
 from medseg.metrics import aggregate
@@ -92,7 +92,7 @@ def evaluate_folder(
     """
     options = options or EvaluateOptions()
     truths, preds = find_masks(truth, options.labels), find_masks(pred, options.labels)
-    shared = sorted(set(truths) & set(preds))
+    shared = [name for name in truths if name in preds]
     if not shared:
         raise ConfigError(
             "evaluate",
@@ -101,21 +101,32 @@ def evaluate_folder(
             "Give both the same relative names",
         )
     offered = _offered(preds, options)
-    chosen = shared if options.only_predicted else list(truths)
     results = {
         name: _score_case(truths[name], preds.get(name), offered, options)
-        for name in chosen
+        for name in (shared if options.only_predicted else truths)
     }
     first = results[shared[0]].error
     if first is not None and all(results[name].error for name in shared):
         raise first
-    scores = [s for r in results.values() for s in r.scores]
-    if not scores:
+    if not any(result.scores for result in results.values()):
         raise ConfigError(
             "structures",
             f"the predictions have {', '.join(offered)}, the truth none of them",
             "Name structures that both have",
         )
+    unmatched = tuple(name for name in preds if name not in truths)
+    left_out = tuple(name for name in truths if name not in results)
+    return _evaluation(results, unmatched, left_out, options)
+
+
+def _evaluation(
+    results: Mapping[str, _CaseResult],
+    unmatched: tuple[str, ...],
+    left_out: tuple[str, ...],
+    options: EvaluateOptions,
+) -> Evaluation:
+    """Return what the results of all cases come to."""
+    scores = [s for r in results.values() for s in r.scores]
     return Evaluation(
         scores=tuple(scores),
         summaries=tuple(
@@ -129,10 +140,10 @@ def evaluate_folder(
             for name, r in results.items()
             if r.error
         ),
-        unmatched=tuple(sorted(set(preds) - set(truths))),
+        unmatched=unmatched,
         draws=options.draws,
         seed=options.seed,
-        left_out=tuple(name for name in truths if name not in results),
+        left_out=left_out,
     )
 
 
@@ -257,6 +268,4 @@ def write_evaluation(evaluation: Evaluation, path: Path) -> Path:
         text = to_csv(rows, list(dict.fromkeys(k for row in rows for k in row)))
     else:
         raise ConfigError(path, "is neither .json nor .csv", "Use one of these")
-    with atomic.replace_file(path) as part:
-        part.write_bytes(text.encode("utf-8", "surrogateescape"))
-    return path
+    return write_text(path, text)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json as json_module
 from pathlib import Path
 
+from medseg.batch.tables import write_text
 from medseg.errors import ConfigError
-from medseg.io.atomic import replace_file
 from medseg.measure.table import to_csv
 from medseg.metrics.ctc_errors import COLUMNS
 from medseg.metrics.ctc_sequence import CtcEvaluation, Frames, evaluate_ctc
@@ -44,10 +44,8 @@ def evaluate_result(
             raise ConfigError(option, f"{path} does not end in {suffix}", "Name it so")
     found = evaluate_ctc(result, truth, frames)
     if json is not None:
-        with replace_file(json) as part:
-            part.write_text(json_module.dumps(found.to_json(), indent=2) + "\n")
+        write_text(json, json_module.dumps(found.to_json(), indent=2) + "\n")
         errors = errors or json.with_name(f"{json.stem}_errors.csv")
     if errors is not None:
-        with replace_file(errors) as part:
-            part.write_text(to_csv(found.error_rows(), COLUMNS))
+        write_text(errors, to_csv(found.error_rows(), COLUMNS))
     return found

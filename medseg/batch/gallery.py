@@ -11,6 +11,7 @@ from medseg.batch.items import Item, Plan
 from medseg.batch.job import Job
 from medseg.batch.journal import Entry
 from medseg.batch.masks import MaskFiles, read_masks
+from medseg.batch.notes import notes_of
 from medseg.batch.report import ReportRow, write_report
 from medseg.errors import MedsegError
 from medseg.overlay import thumbnail
@@ -102,7 +103,8 @@ def _draw(item: Item, job: Job) -> bytes | None:
         else MaskFiles(item.name, whole=job.out / item.target)
     )
     try:
-        mask = read_masks(files, labels)
-        return thumbnail(job.read(item.source), mask, job.picture)
+        with notes_of([], item.source):  # what was unusual about it is in the journal
+            mask = read_masks(files, labels)
+            return thumbnail(job.read(item.source), mask, job.picture)
     except MedsegError:
         return None

@@ -63,19 +63,24 @@ class IsolatedReader:
 
     def _attempt(self, path: Path) -> Image:
         """Ask a child once; where it dies, raise ChildProcessError with its status."""
-        timer = threading.Timer(self._limit, self._child().kill)
+        child, late = self._child(), threading.Event()
+
+        def end() -> None:
+            late.set()  # first: whoever sees the child's end has to know its cause
+            child.kill()
+
+        timer = threading.Timer(self._limit, end)
         timer.daemon = True
         timer.start()
         try:
             return self._ask(path)
         except (OSError, EOFError, ValueError) as error:
-            late = not timer.is_alive()
             code = self._bury()
-            if late:
+            if late.is_set():
                 raise FileError(
                     path,
                     f"reading took longer than {self._limit:g} s",
-                    "Check the file, or raise the time limit",
+                    "Check the file, or read it without --isolate",
                 ) from error
             raise ChildProcessError(code) from error
         finally:

@@ -32,6 +32,8 @@ _SAME = (
     (".ima", ".nii.gz"),
 )
 _LONGEST_NAME = 255
+MAPS = ("_probabilities", "_uncertainty")
+"""What the names of maps beside a mask end with."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Item:
     series: bool = False
     problem: str = ""
     numbered: bool = False
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """Those of the outputs that are no maps."""
+        return tuple(path for path in self.outputs if not is_map(path))
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,11 @@ class Namer:
         elif suffix == ".png" and self.labels.kind == "overlapping" and not self.split:
             suffix = ".tif"  # a PNG holds no channel axis
         return stem, suffix
+
+
+def is_map(path: str) -> bool:
+    """Return whether an output is a map, by its name."""
+    return any(f"{ending}." in path for ending in MAPS)
 
 
 def map_name(target: str, kind: str) -> str:

@@ -45,6 +45,7 @@ class Entry:
         warnings: One line each.
         measures: Columns of the measurement table; None where undefined.
         seconds: Time of each stage.
+        mended: The mask is a person's, see `medseg.batch.mended`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Entry:
     warnings: tuple[str, ...] = ()
     measures: Mapping[str, float | str | None] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    mended: bool = False
 
     @property
     def message(self) -> str:

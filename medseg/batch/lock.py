@@ -34,8 +34,9 @@ def hold(out: Path) -> Iterator[None]:
             out, f"cannot be written to ({error.strerror})", "Choose another folder"
         ) from error
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
+        with suppress(OSError):  # on a full disk the lock holds, without a name in it
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
         yield
     finally:
         # Removed while still held: whoever waits on this file finds it gone.

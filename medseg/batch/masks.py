@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from medseg.batch.items import MAPS
 from medseg.errors import ConfigError, FileError
 from medseg.io import IMAGE_SUFFIXES, is_image_name, read_image, read_segmentation
 from medseg.labels import Label, LabelSet, chest_labels
@@ -24,8 +25,6 @@ from medseg.metrics.cases import UNIONS
 from medseg.segmentation import Segmentation
 
 _GREY = "#9aa0a6"
-# Maps that `medseg predict` writes beside the masks.
-_MAPS = ("_probabilities", "_uncertainty")
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def _files(root: Path) -> Iterable[Path]:
         for name in sorted(names):
             if not name.startswith(".") and is_image_name(name):
                 path = Path(folder, name)
-                if not stem(name).endswith(_MAPS) and path.is_file():
+                if not stem(name).endswith(MAPS) and path.is_file():
                     yield path
 
 

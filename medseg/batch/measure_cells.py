@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.batch.track_extras import Result, save_figure, write_text
-from medseg.errors import ConfigError, FileError, counted
+from medseg.batch.tables import check_csv
+from medseg.batch.track_extras import Result
+from medseg.errors import FileError, counted
 from medseg.io.ctc import open_masks, read_track_table, validate_result
 from medseg.io.ctc_validate import TABLE
 from medseg.io.ctc_write import FILLED
 from medseg.io.movie import open_movie
 from medseg.lineage import TrackGraph
-from medseg.measure.curves import draw_curves, draw_lineage
-from medseg.measure.table import to_csv
-from medseg.measure.tracks import COUNT_COLUMNS, MOVIE_COLUMNS, TRACK_COLUMNS, Scale
+from medseg.measure.tracks import Scale
 from medseg.regions import regions
 
 
@@ -66,28 +65,26 @@ def measure_result(
         FileError: If the result is not valid, or does not belong to the movie.
         DiskError: If a table cannot be written.
     """
-    if out.suffix.lower() != ".csv":
-        raise ConfigError(out, "is no .csv file", "End the table's name in .csv")
+    check_csv(out)
     movie = open_movie(images) if images is not None else None
     validate_result(folder, movie)
     scale = scale or Scale()
-    if scale.spacing is None and movie is not None and movie.geometry.unit == "mm":
-        spacing = tuple(1000 * s for s in movie.geometry.spacing)
-        scale = Scale(spacing, scale.frame_interval)
-    graph = read_graph(folder)
-    result = Result(folder, graph, read_filled(folder), scale, movie)
-    cells, tracks, counts = result.rows()
-    names = ["", "_tracks", "_counts"]
-    files = [out.with_name(f"{out.stem}{name}.csv") for name in names]
-    columns = (MOVIE_COLUMNS, TRACK_COLUMNS, COUNT_COLUMNS)
-    for path, rows, head in zip(files, (cells, tracks, counts), columns, strict=True):
-        write_text(path, to_csv(rows, head))
+    if movie is not None:
+        scale = scale.completed(movie.geometry)
+    result = Result(folder, read_graph(folder), read_filled(folder), scale, movie)
+    found = result.measure()
+    files = [out, *_beside(out, "tracks.csv", "counts.csv")]
+    found.write_tables(*files)
     if curves:
-        figures = {"curves": draw_curves(counts, cells), "lineage": draw_lineage(graph)}
-        for name, figure in figures.items():
-            files.append(out.with_name(f"{out.stem}_{name}.png"))
-            save_figure(figure, files[-1])
-    return MeasuredMovie(len(cells), len(tracks), len(counts), tuple(files))
+        pictures = _beside(out, "curves.png", "lineage.png")
+        found.draw(*pictures)
+        files += pictures
+    cells, tracks, frames = map(len, (found.cells, found.tracks, found.counts))
+    return MeasuredMovie(cells, tracks, frames, tuple(files))
+
+
+def _beside(out: Path, *names: str) -> list[Path]:
+    return [out.with_name(f"{out.stem}_{name}") for name in names]
 
 
 def read_graph(folder: Path, table: str = TABLE) -> TrackGraph:

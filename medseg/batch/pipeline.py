@@ -60,8 +60,14 @@ def _pipeline(run: Run, todo: Sequence[Item]) -> None:
 
     def end(case: Case) -> None:
         with turn:
+            if run.stop.is_set():
+                return  # as if never reached: a resume does it
             run.infer(case)
-        run.save(case)
+        try:
+            run.save(case)
+        except BaseException:
+            run.stop.set()  # the disk is full: what waits would only fail as well
+            raise
 
     with (
         ThreadPoolExecutor(workers, "medseg-read") as readers,

@@ -84,6 +84,12 @@ def _check_out(out: Path, format: str, labels: LabelSet, split: bool) -> None:
             f"png holds one channel, the labels are {len(labels)} overlapping ones",
             "Add --split-labels, or choose tif or nii.gz",
         )
+    if split and labels.kind == "instances":
+        raise PlanError(
+            "split_labels",
+            "one file a label would lose the numbers of the cells",
+            "Leave out --split-labels",
+        )
     if format == "dcm-seg" and labels.kind == "instances":
         raise PlanError(
             "format",
@@ -196,16 +202,28 @@ def _check_inputs_stay(items: Sequence[Item], found: list[Found], out: Path) -> 
 
 def _check_space(plan: Plan, channels: int) -> None:
     """Refuse a run whose results, by a rough estimate, do not fit."""
-    # A compressed film grows about fourfold in memory; probabilities are float32.
-    share = _MASK_SHARE + 4 * channels
-    wanted = int(plan.input_bytes * share) + 4096 * len(plan.items)
     folder = plan.out.absolute()
     while not folder.is_dir():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
+    wanted = _estimate(plan.items, channels)
+    if wanted > free:
+        # What is there already, of a run that was ended, needs no room any more.
+        wanted = _estimate([i for i in plan.items if not _is_there(i, plan)], channels)
     if wanted > free:
         raise DiskError(
             plan.out,
             f"the results need about {wanted / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
             "Free space, or choose a folder on another disk",
         )
+
+
+def _estimate(items: Sequence[Item], channels: int) -> int:
+    """Return roughly how many bytes the results of these cases take."""
+    # A compressed film grows about fourfold in memory; probabilities are float32.
+    share = _MASK_SHARE + 4 * channels
+    return int(sum(item.size for item in items) * share) + 4096 * len(items)
+
+
+def _is_there(item: Item, plan: Plan) -> bool:
+    return all((plan.out / output).is_file() for output in item.outputs)

@@ -57,14 +57,19 @@ def _write_split(seg: Segmentation, item: Item, job: Job) -> tuple[Path, ...]:
 
 def measure(seg: Segmentation, output: Any, predictor: Any) -> Row:
     """Return the measurements and the doubt of a finished mask, for its table."""
+    found = _doubt(seg, output, predictor)
+    return _row(seg, round(found.score, 3), found)
+
+
+def measure_mask(seg: Segmentation) -> Row:
+    """Return the row of a mask that a person drew: nobody asks how sure a model was."""
+    return _row(seg, None, assess(seg))
+
+
+def _row(seg: Segmentation, score: float | None, found: Doubt) -> Row:
     film = seg.geometry.ndim == 2 and set(seg.labels.names) >= _CHEST
     row = chest.measure(seg).to_row() if film else {}
-    doubt = _doubt(seg, output, predictor)
-    return {
-        **row,
-        "doubt": round(doubt.score, 3),
-        "message": "; ".join(doubt.reasons),
-    }
+    return {**row, "doubt": score, "message": "; ".join(found.reasons)}
 
 
 def _doubt(seg: Segmentation, output: Any, predictor: Any) -> Doubt:
@@ -80,5 +85,7 @@ def _doubt(seg: Segmentation, output: Any, predictor: Any) -> Doubt:
     from medseg.predict.decode import decode
 
     mask = decode(values, seg.labels, predictor.spec.decoding)
-    coarse = Segmentation(mask, seg.labels, Geometry.pixels(values.ndim - 1))
-    return assess(coarse, values)
+    # Its pixels are as wide and high as what they stand for: shapes stay true.
+    size = np.divide(seg.spatial_shape, values.shape[1:]) * seg.geometry.spacing
+    grid = Geometry.upright(tuple(size.tolist()), seg.geometry.unit)
+    return assess(Segmentation(mask, seg.labels, grid), values)

@@ -13,6 +13,7 @@ from medseg.batch.isolate import IsolatedReader
 from medseg.batch.items import Item, Plan
 from medseg.batch.job import BatchOptions, Job, StagedPredictor
 from medseg.batch.lock import hold
+from medseg.batch.mended import refuse_foreign
 from medseg.batch.notes import warnings_kept
 from medseg.batch.plan import make_plan
 from medseg.batch.session import Listener, Progress, Run, Summary
@@ -80,10 +81,13 @@ def run_plan(
             workers a plain loop.
 
     Raises:
+        PlanError: If files would be replaced that no run has written.
         LockedError: If another run holds the output folder.
         DiskError: If the output folder cannot be made.
     """
     options = options or BatchOptions()
+    if not options.overwrite:
+        refuse_foreign(plan)
     make_folder(plan.out)
     with hold(plan.out), warnings_kept():
         remove_stale(plan.out)

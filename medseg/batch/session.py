@@ -16,6 +16,7 @@ from medseg.batch import gallery, tables
 from medseg.batch.items import Item, Plan
 from medseg.batch.job import Job
 from medseg.batch.journal import Entry, Journal, is_done
+from medseg.batch.mended import keep_mended
 from medseg.batch.superseded import remove_superseded
 from medseg.batch.work import Case, failure, infer, load, save
 from medseg.errors import DiskError, ExitCode
@@ -104,7 +105,13 @@ class Run:
         self._thumbnails: dict[str, bytes] = {}
 
     def skip_done(self) -> list[Item]:
-        """Count the cases that need no work; return the others."""
+        """Count the cases that need no work; return the others.
+
+        A mask that somebody has mended needs none, see `medseg.batch.mended`.
+
+        Raises:
+            DiskError: If that cannot be journalled.
+        """
         options, entries = self.job.options, self._earlier
         todo = []
         for item in self.plan.items:
@@ -118,10 +125,20 @@ class Run:
             )
             if done:
                 self._counts["skipped"] += 1
-            else:
+            elif options.overwrite or not self._keep(item):
                 todo.append(item)
         self._tell()
         return todo
+
+    def _keep(self, item: Item) -> bool:
+        """Record a case whose mask was mended; return whether it was."""
+        entry = keep_mended(self._earlier.last_done(item.name), item, self.job)
+        if entry is None:
+            return False
+        self._counts["skipped" if entry.status == "done" else "failed"] += 1
+        self._journal.append(entry)
+        self._tell(entry, item.source)
+        return True
 
     def record(self, item: Item, entry: Entry) -> None:
         """Journal one case and count it; safe from any thread.

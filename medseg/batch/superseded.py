@@ -9,10 +9,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from medseg.batch.items import MAPS
 from medseg.batch.journal import Entry, hash_file
 from medseg.io.atomic import write_error
-
-_MAPS = ("_probabilities.", "_uncertainty.")
 
 
 def remove_superseded(
@@ -62,4 +61,4 @@ def remove_superseded(
 
 
 def _kind(path: str) -> str:
-    return next((name for name in _MAPS if name in path), "mask")
+    return next((name for name in MAPS if f"{name}." in path), "mask")

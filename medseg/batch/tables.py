@@ -10,7 +10,8 @@ from typing import Any
 
 from medseg.batch.items import Plan
 from medseg.batch.journal import Entry
-from medseg.io.atomic import replace_file
+from medseg.errors import ConfigError
+from medseg.io.atomic import replace_file, write_bytes
 from medseg.measure import COLUMNS
 
 RUN_NAME = "medseg-run.json"
@@ -49,9 +50,22 @@ def write_measurements(path: Path, entries: Iterable[Entry]) -> Path:
 
 def write_run(path: Path, facts: Mapping[str, Any]) -> Path:
     """Write what ran; no dates and times, so that equal runs give equal bytes."""
-    with replace_file(path) as part:
-        part.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
-    return path
+    return write_text(path, json.dumps(facts, indent=2, sort_keys=True) + "\n")
+
+
+def check_csv(path: Path) -> None:
+    """Refuse another name for a table, before any work.
+
+    Raises:
+        ConfigError: If it does not end in ``.csv``.
+    """
+    if path.suffix.lower() != ".csv":
+        raise ConfigError(path, "is no .csv file", "End the table's name in .csv")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text atomically; a file name of odd bytes in it keeps them."""
+    return write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_csv(

@@ -8,7 +8,7 @@ beside them, staged by `ResultWriter` -> check -> publish -> remove the work fol
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,9 @@ class _Run:
         progress: Listener,
     ) -> None:
         self.movie, self.drawn, self.out = plan.movie, plan.drawn, plan.out
-        self.predictor, self.options, self.progress = predictor, options, progress
+        self.predictor, self.progress = predictor, progress
+        scale = options.scale.completed(plan.movie.geometry)
+        self.options = replace(options, scale=scale)
         self.work = plan.out / WORK_NAME
         facts = dict(predictor.describe()) if predictor else {}
         facts.pop("versions", None)
@@ -116,7 +118,7 @@ class _Run:
         self.config = {
             "medseg": __version__,
             "predictor": facts,
-            "options": options.config(),
+            "options": self.options.config(),
         }
 
     def go(self) -> TrackSummary:
@@ -152,7 +154,7 @@ class _Run:
     ) -> dict[str, Any]:
         """Link, write, check, put in place; return the record of the run."""
         scale = self.options.scale
-        spacing = link_spacing(self.movie.geometry, scale)
+        spacing = link_spacing(scale)
         cells = observe(frames.masks())
         parameters = estimate_parameters(cells, spacing, **self.options.link)
         graph, fills = link_cells(cells, parameters, spacing), tuple[Fill, ...]()

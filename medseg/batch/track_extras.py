@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from medseg.batch.tables import write_csv
+from medseg.batch.tables import write_csv, write_text
 from medseg.batch.track_options import TrackOptions
-from medseg.errors import FileError
 from medseg.image import Image
-from medseg.io.atomic import replace_file
+from medseg.io.atomic import replace_file, write_bytes
 from medseg.io.ctc import open_masks
 from medseg.io.ctc_write import FILLED
 from medseg.labels import Label, LabelSet
@@ -60,7 +59,7 @@ class Result:
         graph: Labels are the values in the masks.
         filled: Frame and label of the masks that were made up to close gaps.
         scale: Micrometres and seconds.
-        movie: The images; None where there are none.
+        movie: The images, of the same frames; None where there are none.
     """
 
     folder: Path
@@ -92,17 +91,11 @@ class Result:
         masks = open_masks(self.folder, "result")
         at = {t: i for i, t in enumerate(self.movie.frames)} if self.movie else {}
         for i, number in enumerate(masks.frames):
-            if at and number not in at:
-                raise FileError(
-                    self.folder,
-                    f"has a mask of frame {number}, the movie has none",
-                    "Give the movie that the masks were made of",
-                )
             image = self.movie.read(at[number]) if at else None
             yield number, masks.read(i), image
 
-    def rows(self) -> tuple[list[Row], list[Row], list[Row]]:
-        """Return the rows of cells, tracks and counts."""
+    def measure(self) -> Measures:
+        """Measure cells, tracks and counts."""
         numbers: list[int] = []
 
         def counted() -> Iterator[tuple[int, NDArray[Any], Image | None]]:
@@ -112,7 +105,29 @@ class Result:
 
         cells = measure_movie(counted(), self.graph, self.scale, self.filled)
         tracks = measure_tracks(self.graph, self.scale, max(numbers, default=0))
-        return cells, tracks, count_cells(self.graph, numbers, self.scale)
+        counts = count_cells(self.graph, numbers, self.scale)
+        return Measures(cells, tracks, counts, self.graph)
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """The rows of a result's three tables, and its lineage."""
+
+    cells: list[Row]
+    tracks: list[Row]
+    counts: list[Row]
+    graph: TrackGraph
+
+    def write_tables(self, cells: Path, tracks: Path, counts: Path) -> None:
+        """Write the tables."""
+        write_text(cells, to_csv(self.cells, MOVIE_COLUMNS))
+        write_text(tracks, to_csv(self.tracks, TRACK_COLUMNS))
+        write_text(counts, to_csv(self.counts, COUNT_COLUMNS))
+
+    def draw(self, curves: Path, lineage: Path) -> None:
+        """Draw the curves over time and the lineage."""
+        _save_figure(draw_curves(self.counts, self.cells), curves)
+        _save_figure(draw_lineage(self.graph), lineage)
 
 
 def write_extras(result: Result, wanted: TrackOptions) -> None:
@@ -132,25 +147,17 @@ def write_extras(result: Result, wanted: TrackOptions) -> None:
         path = folder / "tracks.geff"
         write_geff(graph, path, spacing=spacing, unit=unit, frame_interval=interval)
     if wanted.tables or wanted.pictures:
-        cells, tracks, counts = result.rows()
+        found = result.measure()
         if wanted.tables:
-            write_text(folder / "cells.csv", to_csv(cells, MOVIE_COLUMNS))
-            write_text(folder / "tracks.csv", to_csv(tracks, TRACK_COLUMNS))
-            write_text(folder / "counts.csv", to_csv(counts, COUNT_COLUMNS))
+            names = ("cells.csv", "tracks.csv", "counts.csv")
+            found.write_tables(*(folder / name for name in names))
         if wanted.pictures:
-            save_figure(draw_curves(counts, cells), folder / "curves.png")
-            save_figure(draw_lineage(graph), folder / "lineage.png")
+            found.draw(folder / "curves.png", folder / "lineage.png")
     if wanted.report:
         _draw_frames(result)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text atomically."""
-    with replace_file(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def save_figure(figure: Figure, path: Path) -> None:
+def _save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, without the version of what drew it."""
     with replace_file(path) as part:
         figure.savefig(part, format="png", dpi=120, metadata={"Software": None})
@@ -163,5 +170,4 @@ def _draw_frames(result: Result) -> None:
             return
         seg = Segmentation(mask, CELLS, image.geometry)
         picture = overlay(image, seg, width=1, legend=False)
-        with replace_file(result.folder / "report" / f"t{number:03d}.png") as part:
-            part.write_bytes(encode(picture))
+        write_bytes(result.folder / "report" / f"t{number:03d}.png", encode(picture))

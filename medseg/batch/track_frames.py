@@ -115,27 +115,26 @@ class FrameRun:
 
     def _frame(self, i: int) -> None:
         number = self._movie.frames[i]
+        before = self._entries.get(str(number))
         try:
-            entry = self._work_on(i, number)
+            entry = self._work_on(i, number, before)
         except FileError as error:
             with self._lock:
                 self._errors.append((number, str(error)))
                 self._tell("failed", self._entry(number, error=str(error)))
             return
         with self._lock:
-            if entry is None:
-                self._tell("skipped", None)
-            else:
+            if entry is not before:
                 self._journal.append(entry)
-                self._tell("done", entry)
+            self._tell("skipped" if entry is before else "done", entry)
 
-    def _work_on(self, i: int, number: int) -> Entry | None:
-        """Segment one frame; None if that was done already."""
+    def _work_on(self, i: int, number: int, before: Entry | None) -> Entry:
+        """Segment one frame; give back its entry of ``before`` if that holds still."""
         image = self._movie.read(i)
         digest = hash_pixels(image.pixels)
         self._inputs[number] = digest
-        if self._is_done(self._entries.get(str(number)), digest):
-            return None
+        if before is not None and self._is_done(before, digest):
+            return before
         try:
             prepared = self._predictor.prepare(image)
             with self._turn:
@@ -151,8 +150,8 @@ class FrameRun:
         output = Output(path.name, path.stat().st_size, hash_file(path))
         return self._entry(number, digest, (output,))
 
-    def _is_done(self, entry: Entry | None, digest: str) -> bool:
-        if entry is None or entry.status != "done" or entry.sha256 != digest:
+    def _is_done(self, entry: Entry, digest: str) -> bool:
+        if entry.status != "done" or entry.sha256 != digest:
             return False
         if (entry.config, entry.model) != (self.job.config, self.job.model):
             return False
@@ -178,7 +177,7 @@ class FrameRun:
             error=error,
         )
 
-    def _tell(self, what: str, entry: Entry | None) -> None:
+    def _tell(self, what: str, entry: Entry) -> None:
         self._counts[what] += 1
         counts, total = self._counts, len(self._movie.frames)
         self._progress(

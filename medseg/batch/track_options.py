@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from medseg.geometry import Geometry
 from medseg.measure.tracks import Scale
 from medseg.track.parameters import check_parameters
 
@@ -23,7 +22,8 @@ class TrackOptions:
     Args:
         link: Values of `LinkParameters` that are not estimated from the movie.
         fill: Whether gaps are filled with masks; see `medseg.track.fill`.
-        scale: Micrometres and seconds, for tables and for anisotropic frames.
+        scale: Micrometres and seconds, for tables and for anisotropic frames; by
+            default the movie's spacing.
         tables: Also write ``cells.csv``, ``tracks.csv`` and ``counts.csv``.
         pictures: Also write ``curves.png`` and ``lineage.png``.
         geff: Also write ``tracks.geff``.
@@ -78,12 +78,11 @@ class TrackSummary:
         return f"{self.done} done, {len(self.errors)} failed, {self.skipped} skipped"
 
 
-def link_spacing(geometry: Geometry, scale: Scale) -> tuple[float, ...] | None:
+def link_spacing(scale: Scale) -> tuple[float, ...] | None:
     """Return the spacing in units of its smallest step, None where it is unknown.
 
     Distances of the linker are then in pixels wherever pixels are square.
     """
-    spacing = scale.spacing or (geometry.spacing if geometry.unit == "mm" else None)
-    if spacing is None:
+    if scale.spacing is None:
         return None
-    return tuple(np.divide(spacing, min(spacing)).tolist())
+    return tuple(np.divide(scale.spacing, min(scale.spacing)).tolist())

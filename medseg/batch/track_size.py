@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from medseg import __version__
 from medseg.batch.job import StagedPredictor
 from medseg.batch.journal import hash_config
+from medseg.batch.tables import write_text
 from medseg.batch.track_frames import Frames, hash_pixels
 from medseg.errors import FileError
 from medseg.image import Image
-from medseg.io.atomic import replace_file
 
 if TYPE_CHECKING:
     from medseg.predict.diameter import CellSize
@@ -55,8 +55,7 @@ def size_of_movie(movie: Frames, work: Path, predictor: StagedPredictor) -> Cell
         pass  # there is none, or half of one: it is looked for again
     size = predictor.cell_size(_first(movie))
     record = {"key": key, "diameter": size.diameter, "diameter_from": size.origin}
-    with replace_file(path) as part:
-        part.write_text(json.dumps(record, indent=1))
+    write_text(path, json.dumps(record, indent=1))
     return size
 
 

@@ -9,7 +9,20 @@ from typing import Annotated, Any
 import typer
 
 from medseg.cli.display import say
-from medseg.cli.track import Interval, Spacing, scale
+from medseg.cli.options import (
+    Ctc,
+    Errors,
+    Frames,
+    Interval,
+    MaskSpacing,
+    Numbers,
+    OnlyPredicted,
+    Spacing,
+    Structures,
+    parse_frames,
+    refuse,
+    scale,
+)
 from medseg.errors import ConfigError, ExitCode, printable
 
 
@@ -38,39 +51,13 @@ def demo(
 def evaluate(
     pred: Annotated[Path, typer.Argument(metavar="PRED", help="Predicted masks.")],
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True masks.")],
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--labels",
-            metavar="NAME,NAME",
-            help="Structures, with commas or given again; also lungs (both). "
-            "Default: all.",
-        ),
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Also write all numbers here.")
-    ] = None,
-    spacing: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="Y X", help="mm, where the masks state none."),
-    ] = None,
-    ctc: Annotated[
-        bool, typer.Option("--ctc", help="Cell movies: SEG, DET, TRA; folders 01_RES.")
-    ] = False,
-    errors: Annotated[
-        Path | None,
-        typer.Option("--errors", help="With --ctc: a .csv file of every single error."),
-    ] = None,
-    frames: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIRST-LAST", help="With --ctc: score these frames alone."
-        ),
-    ] = None,
-    only_predicted: Annotated[
-        bool,
-        typer.Option("--only-predicted", help="Leave out cases without a prediction."),
-    ] = False,
+    labels: Structures = None,
+    json: Numbers = None,
+    spacing: MaskSpacing = None,
+    ctc: Ctc = False,
+    errors: Errors = None,
+    frames: Frames = None,
+    only_predicted: OnlyPredicted = False,
 ) -> None:
     """Score masks against the truth.
 
@@ -84,14 +71,30 @@ def evaluate(
     Exit codes: 0 all scored, 1 a prediction is missing or unusable, 2 nothing could
     be scored, 4 disk full.
     """
+    of_movies = {"--frames": frames, "--errors": errors}
+    of_masks = {
+        "--labels": labels,
+        "--spacing": spacing,
+        "--only-predicted": only_predicted,
+    }
     if ctc:
-        if only_predicted:
-            problem = "and --ctc are both given"
-            raise ConfigError("--only-predicted", problem, "Leave out one of them")
+        refuse(of_masks, "and --ctc are both given", "Leave out one of them")
         _evaluate_ctc(pred, truth, parse_frames(frames), json, errors)
-        return
-    if frames is not None:
-        raise ConfigError("--frames", "is for cell movies", "Add --ctc")
+    else:
+        refuse(of_movies, "is for cell movies", "Add --ctc")
+        chosen = tuple(n for text in labels or () for n in text.split(",")) or None
+        _evaluate_masks(pred, truth, chosen, spacing, only_predicted, json)
+
+
+def _evaluate_masks(
+    pred: Path,
+    truth: Path,
+    structures: tuple[str, ...] | None,
+    spacing: tuple[float, float] | None,
+    only_predicted: bool,
+    json: Path | None,
+) -> None:
+    """Score folders of masks; what could not be scored is a line each on stderr."""
     from medseg.batch.evaluate import (
         EvaluateOptions,
         evaluate_folder,
@@ -100,9 +103,8 @@ def evaluate(
 
     if json is not None and json.suffix != ".json":
         raise ConfigError("--json", f"{json} does not end in .json", "Name it so")
-    chosen = tuple(n for text in labels or () for n in text.split(",")) or None
     options = EvaluateOptions(
-        structures=chosen, spacing=spacing, only_predicted=only_predicted
+        structures=structures, spacing=spacing, only_predicted=only_predicted
     )
     result = evaluate_folder(pred, truth, options)
     typer.echo(printable_lines(result.table()))
@@ -112,20 +114,6 @@ def evaluate(
         say(line)
     if result.problems:
         raise typer.Exit(ExitCode.SOME_FAILED)
-
-
-def parse_frames(text: str | None) -> tuple[int, int] | None:
-    """Return the frames that ``FIRST-LAST`` means, both included.
-
-    Raises:
-        ConfigError: If it is anything else.
-    """
-    if text is None:
-        return None
-    first, _, last = text.partition("-")
-    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-        raise ConfigError("--frames", f"is {text!r}", "Give FIRST-LAST, as 44-64")
-    return int(first), int(last)
 
 
 def _evaluate_ctc(
@@ -154,14 +142,16 @@ def measure(
     spacing: Spacing = None,
     frame_interval: Interval = None,
 ) -> None:
-    """Heart and lung sizes of chest masks, or the cells of a tracking result.
+    """Heart and lung sizes of chest masks, cells of images or of a tracking result.
 
     Chest: one row a film, cardiothoracic ratio with its two lines, areas, and what
     looks wrong. MASKS are files, or folders with a file a case (a/b.tif), a folder a
     case (a/b/heart.png) or a folder a structure (heart/a/b.png). The column doubt is
     empty: it needs the probabilities that only predict has.
 
-    Cells: MASKS is one folder such as 01_RES, with maskNNN.tif and res_track.txt. One
+    Cells: one row a cell, in micrometres where the mask states a spacing.
+
+    Movies: MASKS is one folder such as 01_RES, with maskNNN.tif and res_track.txt. One
     row a cell and frame; beside the table those of tracks and of counts, and curves
     over time.
 
@@ -175,12 +165,11 @@ def measure(
         known = scale(spacing, frame_interval)
         say(str(measure_result(masks[0], out, images=images, scale=known)))
         return
-    if images is not None or spacing is not None or frame_interval is not None:
-        raise ConfigError(
-            "--images",
-            "--spacing and --frame-interval belong to cells",
-            "Give one result folder with res_track.txt",
-        )
+    refuse(
+        {"--images": images, "--spacing": spacing, "--frame-interval": frame_interval},
+        "is for a movie",
+        "Give one result folder, with res_track.txt",
+    )
     result = measure_folder(masks, out)
     for row in result.rows:
         if row["status"] == "failed":

@@ -2,69 +2,42 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from medseg.cli.display import Display, run_cancellable, say
-from medseg.errors import ConfigError, ExitCode, counted
+from medseg.cli.options import (
+    AnonymousNames,
+    CellDiameter,
+    Dask,
+    DeviceName,
+    EngineName,
+    Format,
+    Inputs,
+    Isolate,
+    ModelNames,
+    Out,
+    Overwrite,
+    Probabilities,
+    Report,
+    Sha256,
+    SplitLabels,
+    TestTimeAugmentation,
+    Threads,
+    Uncertainty,
+    Verify,
+    Workers,
+    parse_diameter,
+)
+from medseg.errors import ExitCode, counted
 
 if TYPE_CHECKING:
     from medseg.batch.items import Plan
     from medseg.batch.job import BatchOptions, StagedPredictor
     from medseg.batch.session import Summary
-
-Inputs = Annotated[
-    list[Path], typer.Argument(metavar="IN...", help="Images, folders, DICOM series.")
-]
-Out = Annotated[Path, typer.Option("-o", "--out", help="Output folder.")]
-ModelNames = Annotated[
-    list[str],
-    typer.Option(
-        "--model", metavar="NAME_OR_DIR", help="Shipped name or folder; more: ensemble."
-    ),
-]
-EngineName = Annotated[
-    Literal["auto", "torch", "openvino"], typer.Option(help="What runs the network.")
-]
-DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where.")]
-Workers = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=64,
-        help="Reader threads, and as many writer threads, beside the one that runs "
-        "the network; 0: one file after the other in one thread.",
-    ),
-]
-Dask = Annotated[
-    str | None,
-    typer.Option(metavar="ADDRESS", help="Run on this Dask cluster, a task a file."),
-]
-Format = Annotated[
-    Literal["same", "nii.gz", "tif", "png", "dcm-seg"],
-    typer.Option(
-        "--format",
-        help="Of the masks; same: that of the image, but .nii.gz for DICOM and, as "
-        "chest structures overlap and a PNG holds no layers, .tif for PNG and JPEG.",
-    ),
-]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Processor threads of the network.")
-]
-CellDiameter = Annotated[
-    str,
-    typer.Option(
-        "--diameter",
-        metavar="auto|native|PIXELS",
-        help="Of the cells: found by itself, the size that the model learnt, or given.",
-    ),
-]
 
 
 def predict(
@@ -76,48 +49,18 @@ def predict(
     workers: Workers = 2,
     dask: Dask = None,
     format: Format = "same",
-    split_labels: Annotated[
-        bool, typer.Option("--split-labels", help="One mask file a structure.")
-    ] = False,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write probability maps.")
-    ] = False,
-    uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="Also write uncertainty maps.")
-    ] = False,
-    test_time_augmentation: Annotated[
-        bool, typer.Option("--test-time-augmentation", help="Average over flips.")
-    ] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Also write report.html.")
-    ] = False,
-    anonymous_names: Annotated[
-        bool, typer.Option("--anonymous-names", help="Numbers in place of file names.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Do every file again.")
-    ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Check finished masks by their hash.")
-    ] = False,
-    isolate: Annotated[
-        bool,
-        typer.Option(
-            "--isolate",
-            help="Read files in child processes, with a time limit: a file that "
-            "crashes or hangs its reader costs that file alone. Slower.",
-        ),
-    ] = False,
+    split_labels: SplitLabels = False,
+    probabilities: Probabilities = False,
+    uncertainty: Uncertainty = False,
+    test_time_augmentation: TestTimeAugmentation = False,
+    report: Report = False,
+    anonymous_names: AnonymousNames = False,
+    overwrite: Overwrite = False,
+    verify: Verify = False,
+    isolate: Isolate = False,
     diameter: CellDiameter = "auto",
     threads: Threads = None,
-    sha256: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HASH",
-            help="Stop unless the SHA-256 of the model's weights.safetensors is this "
-            "one: 64 digits, as 'medseg models show' prints. For one --model.",
-        ),
-    ] = None,
+    sha256: Sha256 = None,
 ) -> None:
     """Segment images, folders, or thousands.
 
@@ -150,26 +93,6 @@ def predict(
         "diameter": parse_diameter(diameter),
     }
     run_cancellable(lambda d: segment(inputs, out, options, arguments, dask, d))
-
-
-def parse_diameter(text: str) -> float | Literal["auto", "native"]:
-    """Return what ``auto``, ``native`` or a number of pixels means.
-
-    Raises:
-        ConfigError: If it is none of them.
-    """
-    if text == "auto":
-        return "auto"
-    if text == "native":
-        return "native"
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 1 <= number <= 4096:
-        remedy = "Give auto, native or 1 to 4096 pixels"
-        raise ConfigError("--diameter", f"is {text!r}", remedy)
-    return number
 
 
 def segment(

@@ -3,84 +3,61 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from medseg.cli.display import Display, run_cancellable, say
-from medseg.cli.predict import (
+from medseg.cli.options import (
     CellDiameter,
+    CellModels,
     DeviceName,
+    Divisions,
     EngineName,
+    Fill,
+    Geff,
+    Interval,
+    Masks,
+    MaxDistance,
+    MaxGap,
+    MovieFrames,
+    Outlines,
+    OverwriteFrames,
+    Pictures,
+    Result,
+    Spacing,
+    Tables,
     Threads,
     parse_diameter,
+    refuse,
+    scale,
 )
 from medseg.errors import ConfigError, ExitCode, counted
 
 if TYPE_CHECKING:
     from medseg.batch.track import TrackOptions, TrackSummary
-    from medseg.measure.tracks import Scale
-
-Spacing = Annotated[
-    str | None,
-    typer.Option(
-        "--spacing", metavar="[Z,]Y,X", help="Micrometres between pixels: 0.65,0.65."
-    ),
-]
-Interval = Annotated[
-    float | None,
-    typer.Option("--frame-interval", metavar="SECONDS", help="Between two frames."),
-]
 
 
 def track(
-    sequence: Annotated[
-        Path,
-        typer.Argument(metavar="SEQUENCE", help="Folder of frames, or a paged TIFF."),
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Result, such as 01_RES.")],
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", metavar="NAME_OR_DIR", help="Finds the single cells."),
-    ] = None,
-    masks: Annotated[
-        Path | None,
-        typer.Option(help="Link these instance masks; no model runs."),
-    ] = None,
+    sequence: MovieFrames,
+    out: Result,
+    model: CellModels = None,
+    masks: Masks = None,
     engine: EngineName = "auto",
     device: DeviceName = "auto",
     threads: Threads = None,
     diameter: CellDiameter = "auto",
     spacing: Spacing = None,
     frame_interval: Interval = None,
-    max_distance: Annotated[
-        float | None, typer.Option(help="Of a link, in pixels; else estimated.")
-    ] = None,
-    max_gap: Annotated[
-        int | None, typer.Option(min=0, help="Frames a cell may be missing.")
-    ] = None,
-    divisions: Annotated[
-        bool, typer.Option("--divisions/--no-divisions", help="Whether cells divide.")
-    ] = True,
-    fill: Annotated[
-        bool, typer.Option("--fill/--no-fill", help="Draw masks into closed gaps.")
-    ] = True,
-    tables: Annotated[
-        bool, typer.Option("--tables", help="Also cells.csv, tracks.csv, counts.csv.")
-    ] = False,
-    pictures: Annotated[
-        bool, typer.Option("--pictures", help="Also curves.png and lineage.png.")
-    ] = False,
-    geff: Annotated[
-        bool, typer.Option("--geff", help="Also tracks.geff, the lineage for others.")
-    ] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Also outlines over every frame.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Do every frame again.")
-    ] = False,
+    max_distance: MaxDistance = None,
+    max_gap: MaxGap = None,
+    divisions: Divisions = True,
+    fill: Fill = True,
+    tables: Tables = False,
+    pictures: Pictures = False,
+    geff: Geff = False,
+    report: Outlines = False,
+    overwrite: OverwriteFrames = False,
 ) -> None:
     """Segment and track the cells of a movie.
 
@@ -93,12 +70,13 @@ def track(
     """
     from medseg.batch.track import TrackOptions
 
-    if bool(model) == (masks is not None):
-        raise ConfigError(
-            "--model",
-            "and --masks are both given" if model else "is not given",
-            "Give a model, or --masks with a folder of instance masks",
-        )
+    of_model = {
+        "--engine": engine != "auto",
+        "--device": device != "auto",
+        "--threads": threads,
+        "--diameter": diameter != "auto",
+    }
+    _check_source(model, masks, of_model)
     chosen = {"max_distance": max_distance, "max_gap": max_gap, "divisions": divisions}
     options = TrackOptions(
         link={name: value for name, value in chosen.items() if value is not None},
@@ -120,27 +98,23 @@ def track(
     run_cancellable(lambda d: run(sequence, out, masks, options, arguments, d))
 
 
-def scale(spacing: str | None, frame_interval: float | None) -> Scale:
-    """Return the scale that the options give.
+def _check_source(
+    model: list[str] | None, masks: Path | None, of_model: Mapping[str, object]
+) -> None:
+    """Refuse both a model and masks, neither, and masks with options of a model.
 
     Raises:
-        ConfigError: If the spacing is not two or three numbers above 0.
+        ConfigError: If so.
     """
-    from medseg.measure.tracks import Scale
-
-    steps = None
-    if spacing is not None:
-        try:
-            steps = tuple(float(x) for x in spacing.split(","))
-        except ValueError:
-            steps = ()
-        if len(steps) not in (2, 3):
-            raise ConfigError(
-                "--spacing",
-                f"is {spacing!r}",
-                "Give two or three numbers, as 0.65,0.65",
-            )
-    return Scale(steps, frame_interval)
+    if bool(model) == (masks is not None):
+        raise ConfigError(
+            "--model",
+            "and --masks are both given" if model else "is not given",
+            "Give a model, or --masks with a folder of instance masks",
+        )
+    if masks is not None:
+        problem = "is for a model, and --masks is given"
+        refuse(of_model, problem, "Leave out one of them")
 
 
 def run(

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medseg.batch.load import load_predictor
+from medseg.batch.job import StagedPredictor
+from medseg.batch.load import load_labels, load_predictor
 from medseg.errors import ConfigError, ModelError
 
 SEED = 20
@@ -71,43 +72,55 @@ def run_demo(
     """
     from medseg.datasets.synthetic import write_films
     from medseg.datasets.synthetic_movie import write_movie
-    from medseg.demo.films import segment_films
-    from medseg.demo.movie import track_cells
     from medseg.model import shipped_models
 
-    folders = _folders(list(models or shipped_models()))
-    predictors = {folder: load_predictor([name]) for name, folder in folders.items()}
-    cells = {
-        name: predictor
-        for name, predictor in predictors.items()
-        if predictor.labels.kind == "instances" and (models or name == MOVIE_MODEL)
-    }
-    of_films = {k: v for k, v in predictors.items() if v.labels.kind != "instances"}
-    if not cells and not of_films:
+    folders = _folders(list(models or filter(_fits, shipped_models())))
+    if not folders:
         raise ModelError("demo", "no shipped model found", "Install medseg again")
-    if of_films:
+    loaded = [(folder, load_predictor([name])) for name, folder in folders.items()]
+    loaded.sort(key=lambda item: _of_cells(item[1]))  # films first
+    kinds = [_of_cells(predictor) for _, predictor in loaded]
+    if False in kinds:
         say(f"drawing {films} films into {out / 'films'}")
         write_films(out / "films", films, SEED)
-    if cells:
+    if True in kinds:
         say(f"drawing a movie of {FRAMES} frames into {out / 'movie'}")
         write_movie(out / "movie", SEED, frames=FRAMES)
     scores: dict[str, dict[str, float]] = {}
     pages: dict[str, Path] = {}
     failed = 0
-    for name, predictor in (of_films | cells).items():
-        if name in of_films:
-            page = out / name / "report.html"
-            say(f"segmenting the films with {name} into {page.parent}")
-            scores[name], bad = segment_films(out / "films", out, name, predictor)
-        else:
-            page = out / name / "01_RES" / "lineage.png"
-            say(f"tracking the cells with {name} into {page.parent}")
-            scores[name], bad = track_cells(out / "movie", out / name, predictor)
+    for name, predictor in loaded:
+        scores[name], bad, page = _run(out, name, predictor, say)
         failed += bad
         pages.setdefault(page.name, page)  # the first of films, the first of cells
     for path in pages.values():
         say(f"open {path}")
     return DemoResult(scores, failed)
+
+
+def _fits(name: str) -> bool:
+    """Return whether a shipped model is for what is drawn here."""
+    return name == MOVIE_MODEL or load_labels([name]).kind != "instances"
+
+
+def _of_cells(predictor: StagedPredictor) -> bool:
+    return predictor.labels.kind == "instances"
+
+
+def _run(
+    out: Path, name: str, predictor: StagedPredictor, say: Say
+) -> tuple[dict[str, float], int, Path]:
+    """Take one model through its drawings: scores, how many failed, what to open."""
+    from medseg.demo.films import segment_films
+    from medseg.demo.movie import track_cells
+
+    if _of_cells(predictor):
+        page = out / name / "01_RES" / "lineage.png"
+        say(f"tracking the cells with {name} into {page.parent}")
+        return *track_cells(out / "movie", out / name, predictor), page
+    page = out / name / "report.html"
+    say(f"segmenting the films with {name} into {page.parent}")
+    return *segment_films(out / "films", out, name, predictor), page
 
 
 def _folders(models: Sequence[str]) -> dict[str, str]:

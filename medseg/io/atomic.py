@@ -15,7 +15,7 @@ from medseg.errors import DiskError, FileError, MedsegError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_STALE = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.part")
+_STALE = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.part", re.DOTALL)
 _DISK = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -38,7 +38,8 @@ def write_error(path: Path, error: OSError) -> MedsegError:
 
 def _part_path(path: Path) -> Path:
     # 255 bytes is the usual longest name; ours adds pid, random part and suffix.
-    stem = os.fsdecode(os.fsencode(path.name)[:200])
+    # A letter cut in two goes: some disks refuse names that are no UTF-8.
+    stem = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
     return path.with_name(f".{stem}.{os.getpid()}.{secrets.token_hex(4)}.part")
 
 

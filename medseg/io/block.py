@@ -8,7 +8,7 @@ a text chunk, NRRD and MetaImage in a header field.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ConfigError, FileError
@@ -39,11 +39,10 @@ class Block:
     def replaces(self, geometry: Geometry) -> bool:
         """Return whether our geometry is the exact form of the header's.
 
-        It is not where another program changed the header since.
+        It is not where another program changed the header since. A header that
+        knows mm alone has 1 mm where we have 1 px.
         """
-        own = self.geometry
-        same_axes = own.ndim == geometry.ndim
-        return same_axes and (own.unit == "px" or own.matches(geometry))
+        return self.geometry.matches(replace(geometry, unit=self.geometry.unit))
 
     def dump(self) -> str:
         """Return the JSON text: the same block always gives the same text."""

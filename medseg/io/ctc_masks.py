@@ -148,8 +148,24 @@ def read_mask_file(path: Path, *, limits: Limits | None = None) -> NDArray[Any]:
     The challenge's masks have 16 bits; one of 8 is read with a warning.
 
     Raises:
-        FileError: If it cannot be read, has several channels, or its pixels are no
-            unsigned integers.
+        FileError: As for `read_labels`.
+    """
+    mask = read_labels(path, limits=limits)
+    if mask.dtype.itemsize == 1:
+        warnings.warn(
+            f"{printable(path)}: an 8-bit mask, the challenge's have 16 bits",
+            ImageWarning,
+            stacklevel=2,
+        )
+    return mask
+
+
+def read_labels(path: Path, *, limits: Limits | None = None) -> NDArray[Any]:
+    """Read numbered cells ``([Z,] Y, X)`` as they are stored: no shades, no palette.
+
+    Raises:
+        FileError: If they cannot be read, have several channels, or are no unsigned
+            integers.
     """
     with opened(path, limits or Limits()) as file:
         if file.dtype.kind not in "bu":
@@ -162,12 +178,6 @@ def read_mask_file(path: Path, *, limits: Limits | None = None) -> NDArray[Any]:
     if len(pixels) != 1:
         raise FileError(
             path, f"a mask of {len(pixels)} channels", "Save one channel of labels"
-        )
-    if pixels.dtype.itemsize == 1:
-        warnings.warn(
-            f"{printable(path)}: an 8-bit mask, the challenge's have 16 bits",
-            ImageWarning,
-            stacklevel=2,
         )
     mask: NDArray[Any] = pixels[0]
     return mask.view(np.uint8) if mask.dtype.kind == "b" else mask

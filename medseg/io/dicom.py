@@ -109,7 +109,7 @@ def open_dicom(source: Source) -> Opened:
     def load(mask: bool) -> tuple[NDArray[Any], tuple[str, ...]]:
         with parsing(source, "DICOM", quote=False):
             frames, late = decode(source, dataset, facts)
-        return frames[order].reshape(shape), late
+            return frames[order].reshape(shape), late
 
     return Opened(
         "dicom",

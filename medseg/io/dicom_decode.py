@@ -62,8 +62,8 @@ def decode(
         raw = _compressed(source, dataset, facts, syntax)
     pixels = _significant(raw, facts)
     if facts.photometric == "MONOCHROME1":
-        low, high = facts.bounds
-        pixels = (low + high - pixels.astype(np.int64)).astype(pixels.dtype)
+        # The least value becomes the greatest; neither form can overflow.
+        pixels = ~pixels if facts.signed else facts.bounds[1] - pixels
     if facts.slope == 1 and facts.intercept == 0:
         return pixels, notes
     if facts.dtype.kind == "f":

@@ -92,6 +92,12 @@ def file_geometry(
 ) -> tuple[Geometry, Any]:
     """Return the geometry of one file, and the order of its frames.
 
+    Args:
+        source: The file.
+        dataset: Its header.
+        frames: How many it has.
+        notes: What was decided is added here.
+
     Raises:
         FileError: If spacing or orientation are wrong, or many frames have no place.
     """
@@ -106,9 +112,24 @@ def file_geometry(
         )
     film = str(dataset.get("Modality", "") or "") in _FILMS
     plane = None if film else file_plane(source, dataset)
-    if plane is not None:
-        return stack_geometry([plane]), slice(None)
-    return film_geometry(source, dataset), slice(None)
+    if plane is None:
+        notes += _turned(dataset)
+        return film_geometry(source, dataset), slice(None)
+    if math.isnan(plane.thickness):
+        notes.append("no slice thickness is stated: 1 mm is taken")
+    return stack_geometry([plane]), slice(None)
+
+
+def _turned(dataset: Dataset) -> list[str]:
+    """Return a note on a film whose rows or columns run another way than usual.
+
+    Upright, rows run to the patient's left (or in a lateral film forwards or
+    backwards) and columns to the feet.
+    """
+    ways = [str(w)[:1] for w in dataset.get("PatientOrientation") or ()]
+    if len(ways) != 2 or not all(ways) or (ways[0] in "LAP" and ways[1] == "F"):
+        return []
+    return ["PatientOrientation says mirrored or turned; pixels are as stored"]
 
 
 def film_geometry(source: Source, dataset: Dataset) -> Geometry:
@@ -137,6 +158,10 @@ def file_plane(source: Source, dataset: Dataset) -> Plane | None:
     Raises:
         FileError: If its orientation is not orthogonal or its spacing wrong.
     """
+    own = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    shared = dataset.get("SharedFunctionalGroupsSequence") or ()
+    if own and any(g.get("PlanePositionSequence") for g in (*own, *shared)):
+        return frame_plane(source, dataset, 0)
     return _plane(source, dataset, dataset, dataset)
 
 

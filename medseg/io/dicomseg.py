@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medseg.errors import ConfigError
 from medseg.geometry import Geometry
 from medseg.io.dicom import Dataset, read_dataset
 from medseg.io.dicom_geometry import frame_plane, spacing_of, stack_geometry
@@ -87,7 +88,10 @@ def _frames(
         raise source.damaged(f"{count} frames, {len(numbers)} of them described")
     exclusive = dataset.get("ContentLabel") == "EXCLUSIVE"
     kind: Kind = "exclusive" if exclusive else "overlapping"
-    return LabelSet(tuple(labels), kind), frames, numbers
+    try:
+        return LabelSet(tuple(labels), kind), frames, numbers
+    except ConfigError as error:
+        raise source.fail(f"its segments are no labels: {error.text}") from error
 
 
 def _label(item: Dataset) -> Label:

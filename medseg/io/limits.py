@@ -65,18 +65,26 @@ class Limits:
         return pixels * itemsize
 
 
-def check_deflate(path: Path, wanted: int, present: int) -> None:
+def check_deflate(
+    path: Path, wanted: int, present: int, ratio: int = DEFLATE_RATIO
+) -> None:
     """Refuse a declared size that the compressed bytes present cannot hold.
 
+    Args:
+        path: For messages.
+        wanted: Bytes of the pixels.
+        present: Bytes that they are packed in.
+        ratio: The most that the packing can expand by, by default that of deflate.
+
     Raises:
-        FileError: If ``wanted`` is more than 1100 times ``present``.
+        FileError: If ``wanted`` is more than ``ratio`` times ``present``.
     """
-    if wanted > present * DEFLATE_RATIO:
+    if wanted > present * ratio:
         raise FileError(
             path,
             f"declares {wanted} bytes of pixels but holds {present} bytes, which "
-            f"deflate cannot expand beyond {present * DEFLATE_RATIO}: truncated, or "
-            "it lies about its size",
+            f"cannot unpack to more than {present * ratio}: truncated, or it lies "
+            "about its size",
             AGAIN,
         )
 

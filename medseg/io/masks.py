@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,6 @@ from medseg.labels import LabelSet
 from medseg.segmentation import Segmentation
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import NDArray
 
     from medseg.geometry import Geometry
@@ -43,8 +42,8 @@ def read_segmentation(
             labels do not name, or no whole numbers.
     """
     path, limits = Path(path), limits or Limits()
-    folder = path.with_name(path.name.removesuffix(".png"))
-    if folder.is_dir() and (folder == path or not path.exists()):
+    folder = path.parent / path.name.removesuffix(".png")
+    if os.path.isdir(folder) and (folder == path or not path.exists()):
         return _read_split(folder, labels, limits)
     if _is_dicom(path):
         from medseg.io.dicomseg import read_dicomseg
@@ -66,10 +65,13 @@ def read_segmentation(
 
 
 def _is_dicom(path: Path) -> bool:
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
-    with path.open("rb") as stream:
-        return content_of(stream.read(HEAD)) == "dicom"
+    try:
+        with path.open("rb") as stream:
+            return content_of(stream.read(HEAD)) == "dicom"
+    except OSError:
+        return False  # `opened` says why
 
 
 def _whole_numbers(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
@@ -128,12 +130,12 @@ def fit(path: Path, pixels: NDArray[Any], labels: LabelSet) -> NDArray[Any]:
 
 
 def _check_values(path: Path, pixels: NDArray[Any], labels: LabelSet) -> None:
-    largest = int(pixels.max(initial=0))
-    if largest < 2**16:
-        present = np.flatnonzero(np.bincount(pixels.ravel(), minlength=1))
-    else:
-        present = np.unique(pixels)
-    unknown = sorted(set(present.tolist()) - {0} - {x.value for x in labels})
+    present: set[int] = set()
+    for plane in pixels[0]:  # not all at once: bincount makes 64 bits of each
+        small = int(plane.max(initial=0)) < 2**16
+        found = np.flatnonzero(np.bincount(plane.ravel())) if small else plane
+        present.update(np.unique(found).tolist())
+    unknown = sorted(present - {0} - {x.value for x in labels})
     if unknown:
         raise FileError(
             path,

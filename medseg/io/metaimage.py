@@ -73,9 +73,9 @@ def open_metaimage(source: Source) -> Opened:
             stream = _data_stream(source, fields, start, stack, nbytes)
             encoding = "zlib" if packed else "raw"
             raw = packed_pixels(source, stream, nbytes, encoding)
-        array = raw.view(dtype).reshape(*sizes[::-1], channels)
-        array = array.astype(dtype.newbyteorder("="), copy=False)
-        return np.ascontiguousarray(np.moveaxis(array, -1, 0)), ()
+            array = raw.view(dtype).reshape(*sizes[::-1], channels)
+            array = array.astype(dtype.newbyteorder("="), copy=False)
+            return np.ascontiguousarray(np.moveaxis(array, -1, 0)), ()
 
     native = dtype.newbyteorder("=")
     meta = {"bits": dtype.itemsize * 8}
@@ -192,7 +192,7 @@ def _data_stream(
     stream: BinaryIO = source.stream
     name = fields["ElementDataFile"]
     if name.upper() != "LOCAL":
-        if name.upper().startswith("LIST") or "%" in name:
+        if name.upper().split()[:1] == ["LIST"] or "%" in name:
             raise source.fail("spreads its data over many files; not opened")
         path = detached_path(source, name)
         stream, start = stack.enter_context(path.open("rb")), 0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from medseg.errors import (
     ConfigError,
@@ -25,8 +27,7 @@ from medseg.io.sniff import SUFFIXES, is_image_name, suffix_of
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-
-    import numpy as np
+    from contextlib import AbstractContextManager
 
     from medseg.geometry import Geometry
     from medseg.io.source import Opened
@@ -46,11 +47,13 @@ class Movie:
         path: The folder, or the TIFF.
         frames: Frame numbers, ascending and without a gap.
         shape: Of one frame ``([Z,] Y, X)``.
-        channels: Of every frame.
+        channels: Of every frame; 1 for files in colour if the first of them is grey.
         dtype: Of the pixels.
         geometry: Of the first frame.
         files: The file of each frame; empty where the frames are pages of ``path``.
         limits: What a file may declare.
+        grey: Whether the files have three channels, and those of the first frame are
+            equal.
     """
 
     path: Path
@@ -61,6 +64,7 @@ class Movie:
     geometry: Geometry
     files: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    grey: bool = False
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -77,25 +81,37 @@ class Movie:
 
         Raises:
             ConfigError: If there is no such frame.
-            FileError: If it cannot be read, or has changed since.
+            FileError: If it cannot be read, has changed since, or is in colour where
+                the first is grey.
         """
         if not 0 <= index < len(self):
             raise ConfigError("frame", f"index {index}, the movie has {len(self)}")
         path = self.files[index] if self.files else self.path
-        reading = (
-            opened(path, self.limits)
-            if self.files
-            else opened_page(path, index, self.limits)
-        )
-        with reading as file:
+        with self._opened(index) as file:
             _check_alike(path, file, self)
             pixels, _ = file.load(False)
+        if len(pixels) > self.channels:
+            raise FileError(
+                path,
+                f"frame {self.frames[index]} is in colour, the first one is grey",
+                "A movie needs frames of one kind",
+            )
+        if len(pixels) < self.channels:  # a grey one in a movie of colours
+            pixels = np.repeat(pixels, self.channels, axis=0)
         meta = {**meta_of(path, file, pixels), "frame": self.frames[index]}
         return Image(pixels, self.geometry, meta)
+
+    def _opened(self, index: int) -> AbstractContextManager[Opened]:
+        if self.files:
+            return opened(self.files[index], self.limits)
+        return opened_page(self.path, index, self.limits)
 
 
 def open_movie(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Movie:
     """Open a movie without reading its pixels; every header is checked.
+
+    Of files in colour the first is read: if it is grey, as for `read_image`, so is
+    the movie.
 
     A folder holds one image file a frame, in any format of `read_image`, whose names
     differ in the number at their end (``t000.tif``; see `by_number` for the digits).
@@ -123,7 +139,16 @@ def open_movie(path: str | os.PathLike[str], *, limits: Limits | None = None) ->
                 _pass_on(file_path, file)
             _check_alike(file_path, file, movie)
     assert movie is not None, "by_number gave no file"
-    return movie
+    return _grey(movie)
+
+
+def _grey(movie: Movie) -> Movie:
+    """Return the movie with as many channels as its first frame has once read."""
+    if movie.channels != 3:
+        return movie
+    with movie._opened(0) as file:
+        channels = len(file.load(False)[0])
+    return replace(movie, channels=channels, grey=channels == 1)
 
 
 def _pass_on(path: Path, file: Opened) -> None:
@@ -141,7 +166,8 @@ def _open_pages(path: Path, limits: Limits) -> Movie:
     with opened_page(path, 0, limits, header_only=True) as file:
         numbers = tuple(range(file.meta["pages"]))
         _pass_on(path, file)
-        return _movie(path, file, limits, numbers, ())
+        movie = _movie(path, file, limits, numbers, ())
+    return _grey(movie)
 
 
 def _movie(
@@ -167,7 +193,7 @@ def _check_alike(path: Path, file: Opened, movie: Movie) -> None:
     """Refuse a frame that is not like the first."""
     for name, here, there in (
         ("size", tuple(file.shape[1:]), movie.shape),
-        ("number of channels", file.shape[0], movie.channels),
+        ("number of channels", file.shape[0], 3 if movie.grey else movie.channels),
         ("pixel type", file.dtype, movie.dtype),
     ):
         if here != there:

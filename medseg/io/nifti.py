@@ -63,7 +63,8 @@ def open_nifti(source: Source) -> Opened:
     data = _Data(source)
     with parsing(source, "gzip" if data.packed else "NIfTI"):
         header, order = _header(source, data)
-    sizes, notes = _sizes(source, header)
+    sizes = _sizes(source, header)
+    notes: list[str] = []
     dtype = _dtype(source, header, order, notes)
     nbytes = source.limits.check(source.path, sizes, dtype.itemsize)
     offset = _offset(source, header)
@@ -73,7 +74,8 @@ def open_nifti(source: Source) -> Opened:
         check_present(source.path, nbytes, source.size - offset)
     with parsing(source, "NIfTI"):
         block = _block(source, data, header, order, offset)
-    flat = block is not None and block.geometry.ndim == 2
+    thin = len(sizes) < 3 or sizes[2] == 1
+    flat = block is not None and block.geometry.ndim == 2 and thin
     spatial = 2 if flat else min(len(sizes), 3)
     geometry = _geometry(source, header, spatial, notes, block)
     shape = _shape(sizes, spatial)
@@ -82,9 +84,9 @@ def open_nifti(source: Source) -> Opened:
     def load(mask: bool) -> tuple[NDArray[Any], tuple[str, ...]]:
         with parsing(source, "gzip" if data.packed else "NIfTI"):
             raw = _pixels(source, offset, nbytes)
-        array = np.frombuffer(raw, dtype).reshape(shape)
-        array = array.astype(dtype.newbyteorder("="), copy=False)
-        return rescale(array, slope, inter), ()
+            array = np.frombuffer(raw, dtype).reshape(shape)
+            array = array.astype(dtype.newbyteorder("="), copy=False)
+            return rescale(array, slope, inter), ()
 
     meta = {"bits": dtype.itemsize * 8}
     final = rescale(np.zeros(1, dtype.newbyteorder("=")), slope, inter).dtype
@@ -95,7 +97,8 @@ def _geometry(
     source: Source, header: Any, spatial: int, notes: list[str], block: Block | None
 ) -> Geometry:
     own = block.geometry if block is not None else None
-    if own is not None and own.ndim == spatial and own.unit == "px":
+    formed = max(int(header["sform_code"]), int(header["qform_code"])) > 0
+    if own is not None and own.ndim == spatial and own.unit == "px" and not formed:
         return own  # no form is set, and none is missing
     geometry = read_geometry(source, header, spatial, notes)
     return own if own is not None and own.matches(geometry) else geometry
@@ -126,8 +129,8 @@ def _header(source: Source, data: _Data) -> tuple[Any, str]:
     raise source.fail("not recognised: the content is not a NIfTI header")
 
 
-def _sizes(source: Source, header: Any) -> tuple[tuple[int, ...], list[str]]:
-    """Return the sizes ``(x, y[, z[, channel]])`` and an empty list of notes."""
+def _sizes(source: Source, header: Any) -> tuple[int, ...]:
+    """Return the sizes ``(x, y[, z[, channel]])``."""
     dim = [int(n) for n in header["dim"]]
     count = dim[0]
     if not 1 <= count <= 7:
@@ -145,7 +148,7 @@ def _sizes(source: Source, header: Any) -> tuple[tuple[int, ...], list[str]]:
         raise source.fail(f"has {len(sizes)} dimensions {sizes}, 2 to 4 are read")
     if len(sizes) == 4 and sizes[3] == 1:
         sizes.pop()
-    return tuple(sizes), []
+    return tuple(sizes)
 
 
 def _dtype(source: Source, header: Any, order: str, notes: list[str]) -> np.dtype[Any]:

@@ -79,12 +79,12 @@ def open_nrrd(source: Source) -> Opened:
         with parsing(source, "NRRD"), ExitStack() as stack:
             stream = _data_stream(source, fields, start, stack, nbytes, encoding)
             raw = packed_pixels(source, stream, nbytes, encoding)
-        array = raw.view(dtype).reshape(sizes[::-1])
-        array = array.astype(dtype.newbyteorder("="), copy=False)
-        if channel is None:
-            return array[None], ()
-        moved = np.moveaxis(array, len(sizes) - 1 - channel, 0)
-        return np.ascontiguousarray(moved), ()
+            array = raw.view(dtype).reshape(sizes[::-1])
+            array = array.astype(dtype.newbyteorder("="), copy=False)
+            if channel is None:
+                return array[None], ()
+            moved = np.moveaxis(array, len(sizes) - 1 - channel, 0)
+            return np.ascontiguousarray(moved), ()
 
     native = dtype.newbyteorder("=")
     meta = {"bits": dtype.itemsize * 8}
@@ -278,24 +278,28 @@ def _data_stream(
     stream: BinaryIO = source.stream
     name = fields.get("data file", fields.get("datafile"))
     if name is not None:
-        if name.upper().startswith("LIST") or "%" in name:
+        if name.upper().split()[:1] == ["LIST"] or "%" in name:
             raise source.fail("spreads its data over many files; not opened")
         path = detached_path(source, name)
         stream, start = stack.enter_context(path.open("rb")), 0
     stream.seek(start)
-    lines = whole_numbers(source, fields.get("line skip", "0") or "0", "line skip")
-    for _ in range(min(max(lines[0], 0), 2**16) if lines else 0):
+    for _ in range(min(_skip(source, fields, "line skip"), 2**16)):
         stream.readline()
-    skip = whole_numbers(source, fields.get("byte skip", "0") or "0", "byte skip")[:1]
-    size = stream.seek(0, 2) if skip and skip[0] else 0
-    if skip and skip[0] == -1 and encoding == "raw":
-        start = size - nbytes
-    elif skip and skip[0]:
-        start = stream.tell() - size + start + skip[0]
-    if skip and skip[0]:
-        if not 0 <= start <= size:
-            raise source.damaged(
-                f"a byte skip of {skip[0]} leads past the end ({size} bytes present)"
-            )
-        stream.seek(start)
+    skip = _skip(source, fields, "byte skip")
+    if not skip:
+        return stream
+    if encoding != "raw":  # NRRD counts them once they are unpacked
+        raise source.fail(f"a byte skip of {skip} in {encoding} data is not read")
+    start = stream.tell() + skip
+    size = stream.seek(0, 2)
+    start = size - nbytes if skip == -1 else start
+    if not 0 <= start <= size:
+        raise source.damaged(
+            f"a byte skip of {skip} leads past the end ({size} bytes present)"
+        )
+    stream.seek(start)
     return stream
+
+
+def _skip(source: Source, fields: dict[str, str], name: str) -> int:
+    return (*whole_numbers(source, fields.get(name, ""), name), 0)[0]

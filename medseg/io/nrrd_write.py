@@ -64,6 +64,11 @@ def _vector(values: NDArray[np.float64]) -> str:
     return "(" + ",".join(repr(float(v) + 0.0) for v in values) + ")"
 
 
+def _plain(name: str) -> str:
+    """Return a name as a header line can hold it; our block has it as it is."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
+
+
 def segment_fields(block: Block) -> list[tuple[str, str]]:
     """Return the lines by which 3D Slicer knows segment names, values and colours."""
     if block.labels is None or block.labels.kind == "instances":
@@ -74,7 +79,7 @@ def segment_fields(block: Block) -> list[tuple[str, str]]:
         red, green, blue = (int(label.colour[j : j + 2], 16) / 255 for j in (1, 3, 5))
         fields += [
             (f"Segment{i}_ID", f"Segment_{label.value}"),
-            (f"Segment{i}_Name", label.name.encode("ascii", "replace").decode()),
+            (f"Segment{i}_Name", _plain(label.name)),
             (f"Segment{i}_Color", f"{red:.6f} {green:.6f} {blue:.6f}"),
             (f"Segment{i}_LabelValue", str(1 if overlapping else label.value)),
             (f"Segment{i}_Layer", str(i if overlapping else 0)),

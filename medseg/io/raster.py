@@ -196,10 +196,11 @@ def _decode_png(data: bytes, header: _PngHeader) -> tuple[NDArray[Any], bool]:
 def _palette(
     source: Source, data: bytes, header: _PngHeader, mask: bool
 ) -> NDArray[Any]:
-    from PIL import Image as Pillow
+    # Not by Image.open, which has a limit of its own on the number of pixels.
+    from PIL.PngImagePlugin import PngImageFile
 
     _check_rows(source, data, header)
-    with Pillow.open(io.BytesIO(data), formats=("PNG",)) as picture:
+    with PngImageFile(io.BytesIO(data)) as picture:
         index = np.asarray(picture)
         entries = len(picture.getpalette("RGB") or ()) // 3
         if index.max() >= entries:
@@ -234,11 +235,11 @@ def open_jpeg(source: Source) -> Opened:
     Raises:
         FileError: If it is damaged, too large, or not grey or RGB.
     """
-    from PIL import Image as Pillow
+    from PIL.JpegImagePlugin import JpegImageFile
 
     with parsing(source, "JPEG"):
         source.stream.seek(0)
-        picture = Pillow.open(source.stream, formats=("JPEG",))
+        picture = JpegImageFile(source.stream)
         turned = picture.getexif().get(0x0112, 1)
     if picture.mode not in ("L", "RGB"):
         raise source.fail(

@@ -21,7 +21,7 @@ from medseg.io.nrrd import open_nrrd
 from medseg.io.raster import open_jpeg, open_png
 from medseg.io.series import open_series
 from medseg.io.sniff import HEAD, Format, decide
-from medseg.io.source import Opened, Source, parsing
+from medseg.io.source import Opened, Source, parsing, unreadable
 from medseg.io.tiff import open_page, open_tiff
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _open(
     try:
         folder = stat.S_ISDIR(path.stat().st_mode)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if folder:
         return open_series(path, limits, stack, header_only)
     source, kind = _source(path, limits, header_only, name, stack)
@@ -86,15 +86,9 @@ def _source(
         size = os.fstat(stream.fileno()).st_size
         head = stream.read(HEAD)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     kind = decide(path, head, size, name)
     return Source(path, stream, size, limits, header_only), kind
-
-
-def _unreadable(path: Path, error: OSError) -> FileError:
-    return FileError(
-        path, f"cannot be opened: {error.strerror}", "Check the path and its rights"
-    )
 
 
 @contextmanager
@@ -161,5 +155,6 @@ def meta_of(path: Path, file: Opened, pixels: NDArray[Any]) -> dict[str, Any]:
 def _value_notes(pixels: NDArray[Any]) -> list[str]:
     if pixels.dtype.kind != "f":
         return []
-    count = int(np.isnan(pixels).sum())
-    return [f"{count} of {pixels.size} pixels are NaN"] if count else []
+    kinds = {"NaN": np.isnan, "infinite": np.isinf}
+    counts = {name: int(test(pixels).sum()) for name, test in kinds.items()}
+    return [f"{n} of {pixels.size} pixels are {k}" for k, n in counts.items() if n]

@@ -15,8 +15,9 @@ from medseg.io.dicom import Dataset, file_notes, meta_of, open_dicom, read_datas
 from medseg.io.dicom_decode import decode
 from medseg.io.dicom_geometry import Plane, file_plane, sort_planes, stack_geometry
 from medseg.io.dicom_pixels import PixelFacts, read_facts
+from medseg.io.numbered import names_in
 from medseg.io.sniff import HEAD, content_of, suffix_of
-from medseg.io.source import Opened, Source, parsing
+from medseg.io.source import Opened, Source, parsing, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,15 +113,18 @@ def _closed(stack: ExitStack, folder: Path) -> Any:
 
 
 def _dicom_files(folder: Path) -> Iterator[Path]:
-    names = sorted(os.listdir(folder))
+    names = names_in(folder)
     if len(names) > _MAX_FILES:
         raise FileError(folder, f"{len(names)} files, the limit is {_MAX_FILES}")
     for name in names:
         path = folder / name
-        if name.startswith(".") or not path.is_file() or name.upper() == "DICOMDIR":
+        if name.upper() == "DICOMDIR":
             continue
-        with path.open("rb") as stream:
-            dicom = content_of(stream.read(HEAD)) == "dicom"
+        try:
+            with path.open("rb") as stream:
+                dicom = content_of(stream.read(HEAD)) == "dicom"
+        except OSError as error:
+            raise unreadable(path, error) from error
         if dicom:
             yield path
         elif suffix_of(name) in (".dcm", ".dicom", ".ima"):
@@ -132,7 +136,10 @@ def _dicom_files(folder: Path) -> Iterator[Path]:
 
 
 def _source(path: Path, limits: Limits, stack: ExitStack, header_only: bool) -> Source:
-    stream = stack.enter_context(path.open("rb"))
+    try:
+        stream = stack.enter_context(path.open("rb"))
+    except OSError as error:
+        raise unreadable(path, error) from error
     return Source(path, stream, os.fstat(stream.fileno()).st_size, limits, header_only)
 
 

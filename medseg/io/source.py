@@ -110,6 +110,13 @@ def parsing(source: Source, kind: str, quote: bool = True) -> Iterator[None]:
         raise _damaged(source, kind, error, quote) from error
 
 
+def unreadable(path: Path, error: OSError) -> FileError:
+    """Return the error of a file that cannot be opened."""
+    return FileError(
+        path, f"cannot be opened: {error.strerror}", "Check the path and its rights"
+    )
+
+
 def _damaged(source: Source, kind: str, error: Exception, quote: bool) -> FileError:
     words = type(error).__name__
     if quote and str(source.path) not in str(error):  # which the message begins with

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from medseg.geometry import Geometry
 from medseg.io.limits import DEFLATE_RATIO, check_deflate, check_present
 from medseg.io.source import Opened, Source, parsing
 from medseg.io.tiff_metadata import Layout, describe, read_layout
@@ -33,7 +32,10 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _MAX_PAGES = 2**16
 _PHOTOMETRIC = {0: "WhiteIsZero", 1: "BlackIsZero", 2: "RGB", 3: "palette", 6: "YCbCr"}
-_DEFLATES = {8, 32946, 50013, 5, 32773}  # deflate, LZW, PackBits: bounded expansion
+_COLOURS = (2, 6)
+_ALPHA = (1, 2)  # what ExtraSamples calls associated and unassociated alpha
+# Packings of bounded expansion: deflate, LZW (codes of 12 bits), PackBits.
+_RATIOS = {**dict.fromkeys((8, 32946, 50013), DEFLATE_RATIO), 5: 2800, 32773: 64}
 
 
 def open_tiff(source: Source) -> Opened:
@@ -53,15 +55,14 @@ def open_tiff(source: Source) -> Opened:
     for number, page in enumerate(pages):
         _check_page(source, page, first, number)
     layout = read_layout(source, first, len(pages))
-    colour = first.photometric in (2, 3, 6)
-    channels = (3 if colour else samples) * layout.channels
+    channels = _channels(first) * layout.channels
     shape = (channels, *layout.depth, first.imagelength, first.imagewidth)
     source.limits.check(source.path, shape, dtype.itemsize)
-    if all(p.compression in _DEFLATES for p in pages):
-        wanted = math.prod(shape) * int(first.bitspersample) // 8
-        if first.photometric == 3:
-            wanted //= 3
-        check_deflate(source.path, wanted, source.size)
+    ratios = [_RATIOS.get(p.compression) for p in pages]
+    if None not in ratios:  # pages may share their bytes
+        pixels = len(pages) * samples * first.imagelength * first.imagewidth
+        wanted = pixels * int(first.bitspersample) // 8
+        check_deflate(source.path, wanted, source.size, max(filter(None, ratios)))
     return Opened(
         "tiff",
         shape,
@@ -92,20 +93,18 @@ def open_page(source: Source, number: int) -> Opened:
     numbers = range(count) if source.header_only else (0, number)
     pages = _pages(source, numbers)
     first, page = pages[0], pages[-1]
-    dtype, samples = _check_kind(source, first)
+    dtype, _ = _check_kind(source, first)
     _check_colour(source, first)
     for n, each in zip(numbers, pages, strict=True):
         _check_page(source, each, first, n)
-    layout = read_layout(source, first, count)
+    layout = read_layout(source, first, count, flat=True)
     if layout.channels > 1:
         raise source.fail(
             f"its {count} pages hold {layout.channels} channels, not a frame each",
             "Save one channel, or one file a frame",
         )
-    spacing, unit = layout.geometry.spacing[-2:], layout.geometry.unit
-    colour = first.photometric in (2, 3, 6)
-    shape = (3 if colour else samples, first.imagelength, first.imagewidth)
-    plane = Layout((), Geometry.upright(spacing, unit))
+    shape = (_channels(first), first.imagelength, first.imagewidth)
+    plane = Layout((), layout.geometry)
     return Opened(
         "tiff",
         shape,
@@ -189,6 +188,10 @@ def _check_kind(source: Source, page: TiffPage) -> tuple[np.dtype[Any], int]:
         )
     if not 1 <= samples <= 64:
         raise source.fail(f"declares {samples} samples per pixel, the limit is 64")
+    if page.photometric in _COLOURS and samples < 3:
+        raise source.fail(f"a colour TIFF with {samples} samples per pixel, 3 expected")
+    if page.photometric == 6 and page.compression not in (6, 7):
+        raise source.fail("YCbCr pixels that are no JPEG are not read", "Save as RGB")
     if page.photometric == 3 and (samples != 1 or page.colormap is None):
         raise source.fail("a palette TIFF without its palette")
     if page.imagedepth > 1:
@@ -209,11 +212,23 @@ def _check_colour(source: Source, page: TiffPage) -> None:
         )
 
 
+def _kept(page: TiffPage) -> int:
+    """Return how many samples are read: all but alpha and what follows colour."""
+    if page.photometric in _COLOURS:
+        return 3
+    alpha = sum(int(kind) in _ALPHA for kind in page.extrasamples)
+    return max(1, int(page.samplesperpixel) - alpha)
+
+
+def _channels(page: TiffPage) -> int:
+    return 3 if page.photometric == 3 else _kept(page)
+
+
 def _alpha(page: TiffPage) -> tuple[str, ...]:
-    dropped = int(page.samplesperpixel) - 3
-    if page.photometric not in (2, 6) or dropped < 1:
-        return ()
-    return (f"colour with {dropped} more samples (alpha), which are not read",)
+    dropped = int(page.samplesperpixel) - _kept(page)
+    kind = "colour" if page.photometric in _COLOURS else "grey"
+    note = f"{kind} with {dropped} more samples (alpha), which are not read"
+    return (note,) if dropped else ()
 
 
 def _check_page(source: Source, page: TiffPage, first: TiffPage, number: int) -> None:
@@ -253,21 +268,21 @@ def _check_segments(source: Source, page: TiffPage, number: int, wanted: int) ->
             f"truncated: page {number + 1} has pixels up to byte {end} wanted, "
             f"{source.size} present",
         )
+    packed = wanted // np.dtype(page.dtype).itemsize * int(page.bitspersample) // 8
     if page.compression == 1:
-        packed = wanted // np.dtype(page.dtype).itemsize * int(page.bitspersample) // 8
         check_present(source.path, packed, sum(counts))
-    elif page.compression in _DEFLATES and wanted > sum(counts) * DEFLATE_RATIO * 8:
-        check_deflate(source.path, wanted, sum(counts))
+    elif page.compression in _RATIOS:
+        ratio = _RATIOS[page.compression]
+        check_deflate(source.path, packed, sum(counts), ratio)
 
 
 def _load(
     source: Source, pages: list[TiffPage], layout: Layout, mask: bool
 ) -> NDArray[Any]:
     """Return ``(C, [Z,] Y, X)``."""
-    with parsing(source, "TIFF"):
-        stack = _stack(pages, mask)
     # (P, S, Y, X) -> (C, [Z,] S, Y, X) -> (C, S, [Z,] Y, X)
-    stack = layout.arrange(stack)
+    with parsing(source, "TIFF"):
+        stack = layout.arrange(_stack(pages, mask))
     samples = np.moveaxis(stack, -3, 1)
     pixels = samples.reshape(-1, *samples.shape[2:])
     grey_colour = pages[0].photometric in (2, 3, 6) and len(pixels) == 3
@@ -297,8 +312,7 @@ def _page_samples(page: TiffPage, mask: bool) -> NDArray[Any]:
     if page.planarconfig != 2:
         pixels = np.moveaxis(pixels, -1, 0)
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    if page.photometric in (2, 6):
-        return pixels[:3]
+    pixels = pixels[: _kept(page)]
     if page.photometric == 3 and not mask:
         # Only the first page was checked: `parsing` reports another without one.
         palette = cast("NDArray[np.uint16]", page.colormap)

@@ -14,6 +14,8 @@ from medseg.geometry import Geometry
 from medseg.io.block import KEYWORD, Block, parse_block
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from tifffile import TiffPage
 
@@ -72,8 +74,16 @@ def describe(shape: tuple[int, ...], axes: str, block: Block) -> str:
     return json.dumps(fields, separators=(", ", ": "), ensure_ascii=True)
 
 
-def read_layout(source: Source, page: TiffPage, count: int) -> Layout:
+def read_layout(
+    source: Source, page: TiffPage, count: int, flat: bool = False
+) -> Layout:
     """Return the layout of ``count`` pages like ``page``.
+
+    Args:
+        source: The file.
+        page: The first page.
+        count: How many there are.
+        flat: Whether the geometry wanted is that of a page by itself.
 
     Raises:
         FileError: If the text promises other pages, or is an attack.
@@ -84,23 +94,33 @@ def read_layout(source: Source, page: TiffPage, count: int) -> Layout:
     if "<!ENTITY" in text or "<!DOCTYPE" in text:
         raise source.fail("its OME text defines entities, an expansion attack")
     if text.startswith("{"):
-        return _shaped(source, page, text, count)
+        return _shaped(source, page, text, count, flat)
     if text.startswith("ImageJ="):
-        return _imagej(source, page, text, count)
+        return _imagej(source, page, text, count, flat)
     if "<OME" in text[:4096]:
-        return _ome(source, page, text, count)
+        return _ome(source, page, text, count, flat)
+    return _pages(page, count, flat)
+
+
+def _pages(page: TiffPage, count: int, flat: bool) -> Layout:
+    """Return the layout of pages of which nothing is said."""
     axes = (("Z", count),) if count > 1 else ()
-    return Layout(axes, _resolution(page, len(axes) + 2))
+    return Layout(axes, _resolution(page, _ndim(axes, flat)))
 
 
-def _shaped(source: Source, page: TiffPage, text: str, count: int) -> Layout:
+def _ndim(axes: Sequence[tuple[str, int]], flat: bool) -> int:
+    return 2 if flat else 2 + any(a == "Z" for a, _ in axes)
+
+
+def _shaped(
+    source: Source, page: TiffPage, text: str, count: int, flat: bool
+) -> Layout:
     try:
         fields = json.loads(text)
         shape = [int(n) for n in fields["shape"]]
         letters = str(fields.get("axes", ""))
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        axes: tuple[tuple[str, int], ...] = (("Z", count),) if count > 1 else ()
-        return Layout(axes, _resolution(page, len(axes) + 2))
+        return _pages(page, count, flat)
     plane = math.prod((page.imagelength, page.imagewidth, page.samplesperpixel))
     promised = math.prod(shape)
     if promised != plane * count:
@@ -115,13 +135,18 @@ def _shaped(source: Source, page: TiffPage, text: str, count: int) -> Layout:
     if math.prod(n for _, n in leading) != count:
         leading = [("Z", count)] if count > 1 else []
     axes, notes = _planes(source, leading)
-    geometry = _resolution(page, 2 + any(a == "Z" for a, _ in axes))
-    if block and block.geometry.ndim == geometry.ndim:
+    geometry = _resolution(page, _ndim(axes, flat))
+    if block and flat:
+        own = block.geometry
+        geometry = Geometry.upright(own.spacing[-2:], own.unit)
+    elif block and block.geometry.ndim == geometry.ndim:
         geometry = block.geometry
     return Layout(axes, geometry, notes, block)
 
 
-def _imagej(source: Source, page: TiffPage, text: str, count: int) -> Layout:
+def _imagej(
+    source: Source, page: TiffPage, text: str, count: int, flat: bool
+) -> Layout:
     fields = dict(re.findall(r"^(\w+)=(.*)$", text, re.M))
     sizes = {k: _integer(fields.get(k)) for k in ("channels", "slices", "frames")}
     promised = _integer(fields.get("images"))
@@ -134,7 +159,7 @@ def _imagej(source: Source, page: TiffPage, text: str, count: int) -> Layout:
     if math.prod(n for _, n in leading) != count:
         leading = [("Z", count)] if count > 1 else []
     axes, notes = _planes(source, leading)
-    ndim = 2 + any(a == "Z" for a, _ in axes)
+    ndim = _ndim(axes, flat)
     factor = _MM.get(fields.get("unit", "").strip().lower())
     resolution = _per_unit(page)
     if factor is None or resolution is None:
@@ -151,7 +176,7 @@ def _imagej(source: Source, page: TiffPage, text: str, count: int) -> Layout:
     return Layout(axes, Geometry.upright(spacing), notes)
 
 
-def _ome(source: Source, page: TiffPage, text: str, count: int) -> Layout:
+def _ome(source: Source, page: TiffPage, text: str, count: int, flat: bool) -> Layout:
     pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", text)
     fields = dict(re.findall(r'(\w+)="([^"]*)"', pixels.group() if pixels else ""))
     _check_ome_files(source, text)
@@ -166,7 +191,7 @@ def _ome(source: Source, page: TiffPage, text: str, count: int) -> Layout:
             f"its OME metadata promise {promised} pages, {count} are present"
         )
     axes, notes = _planes(source, leading)
-    letters = "ZYX" if any(a == "Z" for a, _ in axes) else "YX"
+    letters = "ZYX"[-_ndim(axes, flat) :]
     spacing = []
     for a in letters:
         unit = fields.get(f"PhysicalSize{a}Unit", "µm").lower()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medseg.errors import FileError
 from medseg.io.atomic import write_bytes
+from medseg.io.source import unreadable
 from medseg.lineage import TrackRow
 
 if TYPE_CHECKING:
@@ -74,9 +75,7 @@ def _text(path: Path) -> str:
             )
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise FileError(
-            path, f"cannot be opened: {error.strerror}", "Check the path and its rights"
-        ) from error
+        raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise FileError(
             path,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # What we wrote ourselves may be as large as the memory that held it.
 _UNLIMITED = Limits(2**60, 2**60)
+_SLAB = 2**24  # pixels
 _UNSIGNED = (np.uint8, np.uint16, np.uint32)
 # Unsigned 32-bit NIfTI is refused by some programs; int32 holds enough.
 _LABEL_TYPES: dict[str, tuple[type, ...]] = {
@@ -150,12 +151,15 @@ def write_image(image: Image, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     kind = _kind(path)
     pixels = image.pixels
-    if pixels.dtype.kind not in "biuf":
+    if pixels.dtype.kind not in "biuf" or pixels.dtype.itemsize > 8:
         raise FileError(path, f"{pixels.dtype} pixels are not written")
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if pixels.dtype == bool:
         pixels = pixels.view(np.uint8)
     elif pixels.dtype == np.float16:
         pixels = pixels.astype(np.float32)
+    if kind == "png" and len(pixels) == 3 and (pixels == pixels[:1]).all():
+        pixels = pixels[:1]  # as which it is read: grey is one channel
     _write(path, kind, pixels, image.geometry, None)
     return path
 
@@ -199,16 +203,24 @@ def _write(
 def _check_written(path: Path, part: Path, pixels: NDArray[Any], block: Block) -> None:
     with opened(part, _UNLIMITED, name=path.name) as file:
         back, _ = file.load(True)
-        same = (
-            back.shape == pixels.shape
-            and back.dtype == pixels.dtype
-            and np.array_equal(back, pixels, equal_nan=pixels.dtype.kind == "f")
-        )
+        same = back.dtype == pixels.dtype and _equal(back, pixels)
         if not same or not file.geometry.matches(block.geometry, 1e-3):
             what = "geometry" if same else "pixels"
             raise FileError(path, f"read back with other {what} than written; not kept")
         if file.block is None or file.block.labels != block.labels:
             raise FileError(path, "read back with other labels than written; not kept")
+
+
+def _equal(back: NDArray[Any], pixels: NDArray[Any]) -> bool:
+    """Compare ``(C, [Z,] Y, X)`` slab by slab, without a map of all pixels."""
+    if back.shape != pixels.shape:
+        return False
+    rows = max(1, _SLAB // max(1, back[0, :1].size))
+    return all(
+        np.array_equal(a[i : i + rows], b[i : i + rows], back.dtype.kind == "f")
+        for a, b in zip(back, pixels, strict=True)
+        for i in range(0, len(a), rows)
+    )
 
 
 def _write_split(seg: Segmentation, path: Path, kind: str) -> tuple[Path, ...]:

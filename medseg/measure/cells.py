@@ -50,7 +50,8 @@ CELL_COLUMNS = (
 MEANING: Mapping[str, str] = MappingProxyType(
     {
         "frame": "number of the frame",
-        "cell": "value in the mask; the track number in a tracking result",
+        "cell": "value in the mask",
+        "track": "number in the table of tracks: by first frame, then by value",
         "z_px, y_px, x_px": "centroid in array index coordinates",
         "area": "of a cell in a plane; volume of one in a stack",
         "perimeter": "length of the line through the border pixels (2-D)",

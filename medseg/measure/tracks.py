@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,13 @@ from medseg.errors import ConfigError
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.lineage import TrackGraph
-from medseg.measure.cells import CELL_COLUMNS, UM_PER_MM, Row, measure_frame
+from medseg.measure.cells import (
+    CELL_COLUMNS,
+    UM_PER_MM,
+    Row,
+    measure_frame,
+    micrometres,
+)
 
 SECONDS_PER_MINUTE = 60.0
 SPEED_COLUMNS = ("speed_px_per_frame", "speed_um_per_min")
@@ -69,6 +76,12 @@ class Scale:
         ):
             if not all(np.isfinite(v) and v > 0 for v in values):
                 raise ConfigError(name, f"is {values}", "Give numbers above 0")
+
+    def completed(self, geometry: Geometry) -> Scale:
+        """Return the scale with a movie's own spacing where none was given."""
+        if self.spacing is not None:
+            return self
+        return replace(self, spacing=micrometres(geometry, geometry.ndim))
 
     def minutes(self, frames: float) -> float | None:
         """Return the time of so many frames, None where unknown."""
@@ -247,25 +260,23 @@ def count_cells(
     scale = scale or Scale()
     table, parents = graph.rows(), graph.parents()
     begun = {row.label: row.begin for row in table}
-    number = [list(parents.values()).count(row.label) for row in table]
+    children = Counter(parents.values())
     born: dict[int, int] = {}
     for child, parent in parents.items():
-        if number[parent - 1] > 1:
+        if children[parent] > 1:
             born[parent] = min(born.get(parent, begun[child]), begun[child])
     first, last = min(frames, default=0), max(frames, default=0)
-    here = np.unique(graph.frame, return_counts=True)
-    cells = dict(zip(here[0].tolist(), here[1].tolist(), strict=True))
+    cells, divisions = Counter(graph.frame.tolist()), Counter(born.values())
+    new = Counter(row.begin for row in table if not row.parent)
+    ended = Counter(row.end for row in table if not children[row.label])
     return [
         {
             "frame": t,
             "minutes": _rounded(scale.minutes(t - first)),
-            "cells": cells.get(t, 0),
-            "divisions": sum(at == t for at in born.values()),
-            "new": sum(r.begin == t != first and not r.parent for r in table),
-            "ended": sum(
-                row.end == t != last and not count
-                for row, count in zip(table, number, strict=True)
-            ),
+            "cells": cells[t],
+            "divisions": divisions[t],
+            "new": new[t] if t != first else 0,
+            "ended": ended[t] if t != last else 0,
         }
         for t in frames
     ]

@@ -90,7 +90,7 @@ def common_geometry(
     ``spacing`` in mm stands in where neither has any.
 
     Raises:
-        ConfigError: If the grids differ; names both.
+        ConfigError: If the grids differ (names both), or ``spacing`` does not fit.
     """
     ours, theirs = pred.geometry, truth.geometry
     one_unplaced = ours.unit != theirs.unit and ours.ndim == theirs.ndim
@@ -103,9 +103,15 @@ def common_geometry(
             "Compare masks on the grid of the same image",
         )
     stated = ours if ours.unit == "mm" else theirs
-    if stated.unit == "px" and spacing is not None:
-        return Geometry.upright(tuple(spacing))
-    return stated
+    if stated.unit == "mm" or spacing is None:
+        return stated
+    if len(spacing) != stated.ndim:
+        raise ConfigError(
+            "spacing",
+            f"has {len(spacing)} numbers, the masks {stated.ndim} axes",
+            "Give one number an axis",
+        )
+    return Geometry.upright(tuple(spacing))
 
 
 def _describe(seg: Segmentation) -> str:

@@ -40,7 +40,8 @@ class Scene:
         probability: Of the target, or None.
         against: Pixels of earlier prompts to the contrary, one entry a prompt.
         spacing: Distance between neighbours along each axis, the smallest being 1.
-        radius: Largest half-thickness of an error; None for a twelfth of the side.
+        radius: Largest half-thickness of an error, a length; None for a twelfth of
+            the shortest side.
         protect: Leave other labels alone.
     """
 
@@ -56,7 +57,8 @@ class Scene:
     @property
     def largest(self) -> float:
         """Largest half-thickness of an error."""
-        return self.radius or min(self.labels.shape) / 12
+        sides = zip(self.labels.shape, self.spacing, strict=True)
+        return self.radius or min(n * step for n, step in sides) / 12
 
     def agree(self, box: Slices, positive: bool) -> Mask:
         """Return where the mask agrees with a prompt already."""

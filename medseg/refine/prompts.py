@@ -145,11 +145,15 @@ class Lasso:
 
     def pixels(self, shape: Sequence[int]) -> Index:
         """Return the index arrays of the outline and its inside in ``shape``."""
+        _check_axes(self.ndim, shape)
         path = np.array(self.points)
         outline = _line(np.concatenate([path, path[:1]]))
         flat = _flat(self.points)[0] if self.ndim == 3 else None
         plane = [a for a in range(self.ndim) if a != flat]
-        inner = np.stack(polygon(*path[:, plane].T), axis=1).astype(np.float64)
+        # What is drawn far outside takes no memory.
+        sides = [shape[a] for a in plane]
+        y, x = path[:, plane].T
+        inner = np.stack(polygon(y, x, sides), axis=1).astype(np.float64)
         filled = np.full((len(inner), self.ndim), path[0])
         filled[:, plane] = inner
         return _inside(np.concatenate([outline, filled]), shape)

@@ -125,10 +125,9 @@ class RefineSession:
                 f"{mask.dtype} of shape {mask.shape}",
                 f"Needed are integers of shape {wanted}",
             )
-        chosen = Target(labels, target)
+        self._take_target(Target(labels, target), mask, probability)
         self._mask = mask.copy() if self.writes else mask
         self._steps = Steps()
-        self._take_target(chosen, probability)
 
     def set_target(self, target: int, probability: NDArray[Any] | None = None) -> None:
         """Go on with another label; the history stays.
@@ -137,10 +136,13 @@ class RefineSession:
             ConfigError: If there is no mask yet, no such label, or the probability
                 has another shape than the image.
         """
-        self._take_target(Target(self._aim.labels, target), probability)
+        chosen = Target(self._aim.labels, target)
+        self._take_target(chosen, self.mask, probability)
 
-    def _take_target(self, target: Target, probability: NDArray[Any] | None) -> None:
-        target.check(self.mask)
+    def _take_target(
+        self, target: Target, mask: Array, probability: NDArray[Any] | None
+    ) -> None:
+        target.check(mask)
         if probability is not None and probability.shape != self._shape:
             raise ConfigError(
                 "probability",

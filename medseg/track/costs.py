@@ -135,13 +135,12 @@ def _triples(scene: Scene, p: LinkParameters) -> Ints:
         return np.zeros((0, 3), np.int64)
     tree = KDTree(scene.points[scene.new])
     near = tree.query_ball_point(scene.points[scene.old[fresh]], p.division_distance)
-    found = [
-        (i, j, k)
-        for i, cells in zip(fresh.tolist(), near, strict=True)
-        for n, j in enumerate(sorted(cells))
-        for k in sorted(cells)[n + 1 :]
-    ]
-    return np.array(found, np.int64).reshape(-1, 3)
+    found = [np.zeros((0, 3), np.int64)]
+    for i, cells in zip(fresh, near, strict=True):
+        pairs = np.stack(np.triu_indices(len(cells), 1))
+        j, k = np.array(sorted(cells), np.int64)[pairs]
+        found.append(np.stack([np.full_like(j, i), j, k], axis=1))
+    return np.concatenate(found)
 
 
 def _gain(single: Hypotheses, i: Ints, j: Ints, scene: Scene) -> Floats:

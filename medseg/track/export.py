@@ -97,13 +97,20 @@ def from_csv(text: str) -> TrackGraph:
         try:
             track, frame, label = (int(row[k]) for k in ("track", "frame", "label"))
             parent = int(row["parent_track"] or 0)
-            places.append([float(row[k]) for k in "zyx" if row[k]])
+            places.append(_place(row))
+            if len(places[-1]) != len(places[0]):
+                raise ValueError(f"has {len(places[-1])} coordinates")
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 "tracks", f"line {line} is broken ({error})", "Write the table anew"
             ) from error
         rows.append((track, frame, label, parent))
     return _from_lines(rows, places)
+
+
+def _place(row: dict[str, str]) -> list[float]:
+    """Return ``[z,] y, x``; z alone may be empty."""
+    return [float(row[k]) for k in "zyx" if row[k] or k != "z"]
 
 
 def _from_lines(

@@ -135,11 +135,13 @@ def _pieces(count: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:
 def read_geff(path: Path | str) -> TrackGraph:
     """Read a lineage that medseg or another program wrote.
 
-    A graph without labels gets those of its order in each frame.
+    A graph without labels gets those of its order in each frame. Places are taken as
+    they stand, in the order z, y, x where the names of the axes end so.
 
     Raises:
         ConfigError: If the package geff is missing, or cells merge.
-        FileError: If there is no such graph, or it names no time and place.
+        FileError: If there is no such graph, it names no time and place, or an edge
+            names no node.
     """
     geff, path = _geff(), Path(path)
     if not path.is_dir():
@@ -160,11 +162,23 @@ def read_geff(path: Path | str) -> TrackGraph:
         )
     values = {name: p["values"] for name, p in found["node_props"].items()}
     frame = np.asarray(values[time[0]]).astype(np.int64)
-    ids = np.asarray(found["node_ids"])
+    ids, ends = np.asarray(found["node_ids"]), np.asarray(found["edge_ids"])
+    lost = int((~np.isin(ends, ids)).any(axis=1).sum())
+    if lost:
+        problem = f"has {lost} of {len(ends)} edges to nodes that are not there"
+        raise FileError(path, problem, "Write it again")
     order = np.argsort(ids)
-    edges = order[np.searchsorted(ids[order], np.asarray(found["edge_ids"]))]
+    edges = order[np.searchsorted(ids[order], ends)]
     label = np.asarray(values["label"]) if "label" in values else _counted(frame)
-    return TrackGraph(frame, label, np.stack([values[s] for s in space], axis=1), edges)
+    places = np.stack([values[s] for s in _array_order(space)], axis=1)
+    return TrackGraph(frame, label, places, edges)
+
+
+def _array_order(names: list[str]) -> list[str]:
+    """Return the axes as an array has them; other programs begin with x."""
+    ends = ["zyx".find(name[-1:].lower()) for name in names]
+    known = -1 not in ends and len(set(ends)) == len(ends)
+    return [names[i] for i in np.argsort(ends)] if known else names
 
 
 def _counted(frame: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from medseg.errors import ConfigError
 from medseg.lineage import TrackGraph
+from medseg.regions import compact
 from medseg.track.fill import Fill
 
 Mask = NDArray[np.integer]
@@ -42,7 +43,7 @@ def relabel(
 def _draw(
     mask: Mask, number: int, of: dict[int, int], fills: Sequence[Fill]
 ) -> NDArray[np.int32]:
-    values, index = np.unique(mask, return_inverse=True)
+    values, index = compact(mask)
     unknown = [v for v in values.tolist() if v and v not in of]
     if unknown:
         raise ConfigError(

@@ -31,7 +31,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
-from medseg.train.config import AugmentConfig
+from medseg.train.config_tables import AugmentConfig
 
 Array = NDArray[np.float32]
 

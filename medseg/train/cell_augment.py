@@ -20,7 +20,7 @@ from monai.transforms import (
 from numpy.typing import NDArray
 
 from medseg.train.augment import RandShadingd
-from medseg.train.config import AugmentConfig
+from medseg.train.config_tables import AugmentConfig
 
 KEYS = ["image", "cells", "known"]
 

@@ -19,7 +19,7 @@ from medseg.datasets.ctc import split_by_time
 from medseg.datasets.pixels import read_film
 from medseg.errors import ConfigError
 from medseg.train.augment import augment
-from medseg.train.config import DataConfig
+from medseg.train.config_tables import DataConfig
 from medseg.transforms import to_channels
 
 HELD_BACK = 5

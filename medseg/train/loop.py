@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from medseg.datasets.case import Case
 from medseg.engines.torch import channels_last, layout
 from medseg.errors import ConfigError
-from medseg.train.config import StageConfig, TrainConfig
+from medseg.train.config import TrainConfig
+from medseg.train.config_tables import StageConfig
 from medseg.train.data import EpochSampler
 from medseg.train.spec import build_network
 from medseg.train.task import Task, make_task

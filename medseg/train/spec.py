@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -152,8 +153,14 @@ def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:
         timed = [d.set for d in config.data if d.split == "time"]
         if timed:
             cells["split"] = f"by time within each movie of {', '.join(timed)}"
+    start: dict[str, Any] = {}
+    if config.network.pretrained:
+        file = Path(config.network.pretrained)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        start["encoder starts from"] = f"{file.name}, SHA-256 {digest}"
     return {
         **cells,
+        **start,
         "training cases": dict(split.counts),
         "held back": {name: len(cases) for name, cases in split.held.items()},
         "stages": "; ".join(stages),

@@ -23,7 +23,8 @@ from medseg.train.augment import build_augmentation
 from medseg.train.cell_augment import build_cell_augmentation
 from medseg.train.cell_data import CellSample, CropDataset, load_all
 from medseg.train.cell_scores import add_scores, score_cells
-from medseg.train.config import StageConfig, TrainConfig
+from medseg.train.config import TrainConfig
+from medseg.train.config_tables import StageConfig
 from medseg.train.data import Sample, SampleDataset, load_samples
 from medseg.train.targets import to_masks, to_targets
 

@@ -23,7 +23,10 @@ def in_thread(
     then: Callable[[T], None],
     failed: Callable[[MedsegError], None],
 ) -> None:
-    """Do ``work`` in a thread; in the GUI thread go on with what it gave."""
+    """Do ``work`` in a thread; in the GUI thread go on with what it gave.
+
+    An error that nobody foresaw counts as a failure too; napari shows its traceback.
+    """
 
     # In a list: napari takes an error that is returned for one that was raised.
     def guarded() -> list[Any]:
@@ -40,7 +43,13 @@ def in_thread(
             then(found)
 
     worker = create_worker(guarded, _start_thread=False)
+
+    def broke(error: Exception) -> None:
+        text = f"{type(error).__name__}: {error}"
+        failed(MedsegError("unexpected", text, "Please report it"))
+
     worker.returned.connect(ended)
+    worker.errored.connect(broke)
     worker.start()
 
 

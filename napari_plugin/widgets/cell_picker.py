@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medseg.napari_plugin.layers import PLACE
 from medseg.napari_plugin.unsaved import unwrap
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class CellMarks:
         if self._layer is not None and self._layer in self._viewer.layers:
             if not np.array_equal(self._layer.data, points):
                 self._layer.data = points
+            self._layer.size = size
             return
         active = self._viewer.layers.selection.active
         self._layer = self._viewer.add_points(
@@ -108,11 +110,7 @@ class CellMarks:
             face_color="transparent",
             border_color="white",
             border_width=0.06,
-            scale=mask.scale,
-            translate=mask.translate,
-            affine=mask.affine,
-            units=mask.units,
-            axis_labels=mask.axis_labels,
+            **{key: getattr(mask, key) for key in PLACE},
         )
         self._viewer.layers.selection.active = active
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 Answer = Literal["save", "discard", "cancel"]
 Saver = Callable[["ViewerModel", "Labels"], str]
 
-_PAUSE_MS = 2000  # after the first change; much painting in one go is one save
+_PAUSE_S = 2.0  # after the first change; much painting in one go is one save
 _NEXT_MS = 100  # between the parts of a large change
 _RETRY_MS = 20_000  # after the disk was full
 
@@ -72,6 +74,7 @@ class CloseGuard(QObject):
         self.keeper: MaskKeeper = keeper_of(viewer)
         self._viewer = unwrap(viewer)
         self._window = window
+        self._saved_at = -math.inf
         self._save = save or save_mask_of
         self._ask = ask or self._ask_person
         self._ending = ending = _Ending(self.keeper)
@@ -146,7 +149,8 @@ class CloseGuard(QObject):
 
     def _on_changed(self) -> None:
         if not self.timer.isActive() and (interval := settings().autosave_seconds):
-            self.timer.start(min(_PAUSE_MS, interval * 1000))
+            due = self._saved_at + interval - time.monotonic()
+            self.timer.start(round(1000 * max(due, min(_PAUSE_S, interval))))
 
     def _autosave(self) -> None:
         try:
@@ -157,6 +161,8 @@ class CloseGuard(QObject):
             return
         if not done:
             self.timer.start(_NEXT_MS)
+        else:
+            self._saved_at = time.monotonic()
 
     def _finish_if_closed(self) -> None:
         if not self._window.isVisible():  # napari asks too, and may stay open

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtpy.QtCore import Qt
@@ -136,7 +137,7 @@ class Bar(QProgressBar):
 def ask_file(parent: QWidget, title: str, start: str, kinds: str) -> str:
     """Return the file a person chooses, with its suffix; empty if none."""
     found, _ = QFileDialog.getSaveFileName(parent, title, start, kinds)
-    suffix = start[start.rfind(".") :] if "." in start else ""
+    suffix = Path(start).suffix if "*." in kinds else ""  # not that of a folder
     return found if not found or found.endswith(suffix) else found + suffix
 
 

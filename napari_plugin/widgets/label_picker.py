@@ -60,9 +60,7 @@ class LabelPicker(QWidget):
 
     def follow(self, layer: Labels | None) -> None:
         """Show the labels of another layer."""
-        if self._layer is not None:
-            self._layer.events.selected_label.disconnect(self._show)
-            self._layer.events.colormap.disconnect(self._show)
+        self.let_go()
         self._layer = layer
         known = _names(layer)
         with QSignalBlocker(self.names):
@@ -80,6 +78,13 @@ class LabelPicker(QWidget):
             if known and layer.selected_label not in known:
                 layer.selected_label = next(iter(known))
             self._show()
+
+    def let_go(self) -> None:
+        """Listen to the layer no longer; may be called when the widget is gone."""
+        layer, self._layer = self._layer, None
+        if layer is not None:
+            layer.events.selected_label.disconnect(self._show)
+            layer.events.colormap.disconnect(self._show)
 
     def _show(self, event: Any = None) -> None:
         if self._layer is None:

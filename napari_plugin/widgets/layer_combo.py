@@ -37,7 +37,10 @@ class LayerCombo(QComboBox):
         policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         self.setSizeAdjustPolicy(policy)
         self.setMinimumContentsLength(8)
-        follow(self, self._viewer.layers.events, ("inserted", "removed"), self.refill)
+        events = self._viewer.layers.events
+        names = ("inserted", "removed", "renamed")  # the last since napari 0.7
+        known = tuple(name for name in names if hasattr(events, name))
+        follow(self, events, known, self.refill)
         self.refill()
 
     @property

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from medseg.io.atomic import write_bytes
-from medseg.napari_plugin.layers import facts_of
+from medseg.napari_plugin.layers import facts_of, is_mask
 from medseg.napari_plugin.measuring import is_chest
 from medseg.napari_plugin.unsaved import unwrap
 from medseg.napari_plugin.widgets.controls import Message, ask_file, rows
-from medseg.napari_plugin.widgets.layer_combo import LayerCombo
+from medseg.napari_plugin.widgets.layer_combo import LayerCombo, follow
 from medseg.napari_plugin.widgets.measure_cells import CellsPage
 from medseg.napari_plugin.widgets.measure_film import FilmPage
 
@@ -37,7 +38,7 @@ class MeasureWidget(QWidget):
         self._viewer = unwrap(viewer)
         self._layer: Labels | None = None
         self._parts: list[Labels] = []
-        self.masks = LayerCombo(viewer, _is_mask, "no mask yet")
+        self.masks = LayerCombo(viewer, _is_measurable, "no mask yet")
         self.masks.setToolTip(
             "Cells are measured one by one, films by their structures"
         )
@@ -45,6 +46,9 @@ class MeasureWidget(QWidget):
         self.cells = CellsPage(self._viewer, self.message)
         self.film = FilmPage(self._viewer, self.message)
         self.pages = QStackedWidget()
+        # napari else adds a stretch below, and the table gets two rows.
+        policy = QSizePolicy.Policy
+        self.pages.setSizePolicy(policy.Preferred, policy.Expanding)
         layout = QVBoxLayout(self)
         layout.addLayout(rows(("Mask", self.masks)))
         layout.addWidget(self.pages, 1)
@@ -57,6 +61,9 @@ class MeasureWidget(QWidget):
         self._again.timeout.connect(lambda: self.page.painted())
         # One object, to be disconnected; a method would keep a widget that is gone.
         self._paint = lambda event=None: self._again.start()
+        self._joining = QTimer(self, interval=0, singleShot=True)
+        self._joining.timeout.connect(self._parts_changed)
+        follow(self, self._viewer.layers.events, ("inserted", "removed"), self._joined)
         self.masks.currentIndexChanged.connect(self._mask_changed)
         holder = self.__dict__
         self.destroyed.connect(lambda: _end(holder))
@@ -77,18 +84,33 @@ class MeasureWidget(QWidget):
         if layer is self._layer and layer is not None:
             return
         self._again.stop()
-        for part in self._parts:
-            part.events.paint.disconnect(self._paint)
         self._layer = layer
-        self._parts = self._parts_of(layer)
-        for part in self._parts:
-            part.events.paint.connect(self._paint)
+        self._listen(self._parts_of(layer))
         chest = layer is not None and is_chest(layer)
         self.pages.setCurrentIndex(int(chest))
         self.cells.follow(None if chest else layer)
         self.film.follow(self._parts if chest else [])
         if layer is None:
             self.message.say("Open a mask, or segment an image")
+
+    def _listen(self, parts: list[Labels]) -> None:
+        """Listen to the layers of a mask; undo and redo only refresh them."""
+        _disconnect(self._parts, self._paint)
+        self._parts = parts
+        for part in parts:
+            part.events.paint.connect(self._paint)
+            if is_chest(part):
+                part.events.set_data.connect(self._paint)
+
+    def _joined(self, event: Any = None) -> None:
+        self._joining.start()  # of one mask there come several layers
+
+    def _parts_changed(self) -> None:
+        """Take in structures of the mask that have come or gone since."""
+        parts = self._parts_of(self._layer)
+        if self._layer in self._viewer.layers and parts != self._parts:
+            self._listen(parts)
+            self.film.join(parts)
 
     def _parts_of(self, layer: Labels | None) -> list[Labels]:
         """Return the layers of a mask: all structures of a film, the chosen first."""
@@ -98,7 +120,7 @@ class MeasureWidget(QWidget):
         if facts_of(layer).get("structure") is None or not group:
             return [layer]
         layers = [x for x in self._viewer.layers if facts_of(x).get("group") == group]
-        return [layer, *(x for x in layers if _is_mask(x) and x is not layer)]
+        return [layer, *(x for x in layers if is_mask(x) and x is not layer)]
 
     def measure(self) -> None:
         """Measure the mask: a film at once, cells in a thread."""
@@ -119,17 +141,20 @@ class MeasureWidget(QWidget):
             show_info(where)
 
 
-def _is_mask(layer: Layer) -> bool:
-    from napari.layers import Labels
+def _is_measurable(layer: Layer) -> bool:
+    return is_mask(layer) and layer.ndim in (2, 3, 4)
 
-    plain = isinstance(layer, Labels) and not layer.multiscale
-    return plain and layer.ndim in (2, 3, 4) and facts_of(layer).get("role") != "view"
+
+def _disconnect(parts: list[Labels], callback: Any) -> None:
+    for part in parts:
+        for emitter in (part.events.paint, part.events.set_data):
+            with suppress(ValueError):  # cells are listened to in fewer ways
+                emitter.disconnect(callback)
 
 
 def _end(state: dict[str, Any]) -> None:
     """Give back what the widget owned and listened to, when it is gone."""
     state["cells"].end()
     state["film"].end()
-    for part in state["_parts"]:
-        part.events.paint.disconnect(state["_paint"])
+    _disconnect(state["_parts"], state["_paint"])
     state["_parts"], state["_layer"] = [], None

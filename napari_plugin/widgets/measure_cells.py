@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QLabel, QVBoxLayout, QWidg
 from medseg.errors import counted
 from medseg.measure.cells import Row
 from medseg.measure.table import to_csv
-from medseg.napari_plugin.layers import facts_of
+from medseg.napari_plugin.layers import belongs
 from medseg.napari_plugin.lineage_layers import go_to, show_world
 from medseg.napari_plugin.mask_frames import frames_of
 from medseg.napari_plugin.measuring import (
@@ -19,6 +19,7 @@ from medseg.napari_plugin.measuring import (
     Tables,
     features_of,
     is_movie,
+    is_open,
     locate,
 )
 from medseg.napari_plugin.unsaved import image_of
@@ -54,7 +55,7 @@ class CellsPage(QWidget):
         super().__init__()
         self._viewer, self.message = viewer, message
         self._layer: Labels | None = None
-        self._movie = False
+        self._movie = self._behind = False
         self.tables: Tables | None = None
         self._row_of: dict[tuple[Any, Any], Row] = {}
         self.marks = CellMarks(viewer, "measured object")
@@ -112,20 +113,35 @@ class CellsPage(QWidget):
         layout.addWidget(self.table, 1)
         layout.addWidget(self.csv)
 
+    def hideEvent(self, event: Any) -> None:  # noqa: N802
+        """Leave the mouse to others, as to Refine in the tab in front."""
+        super().hideEvent(event)
+        self._behind = True
+        self._listen()
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802
+        """Listen to clicks on objects."""
+        super().showEvent(event)
+        self._behind = False
+        self._listen()
+
+    def _listen(self) -> None:
+        self.picker.on = self._layer is not None and not self._behind
+
     # What is chosen
 
     def follow(self, layer: Labels | None) -> None:
         """Begin with another mask, None for none."""
         self.runner.cancel()
         self._layer = self.picker.layer = layer
-        self.picker.on = layer is not None
+        self._listen()
         self.tables = None
         self.marks.close()
         self._show_table()
         if layer is not None:
             self.message.say("")
             self.time.setChecked(is_movie(layer))
-            self.time.setEnabled(layer.ndim == 3 and not facts_of(layer))
+            self.time.setEnabled(layer.ndim == 3 and is_open(layer))
             self._choose_partners(layer)
         self._show_state()
 
@@ -134,7 +150,7 @@ class CellsPage(QWidget):
         self.with_image.setChecked(image is not None)
         if image is not None:
             self.image.choose(image)
-        own = [x for x in self._viewer.layers if _belongs(x, layer)]
+        own = [x for x in self._viewer.layers if belongs(x, layer)]
         self.with_tracks.setChecked(bool(own))
         if own:
             self.tracks.choose(own[-1])
@@ -279,11 +295,3 @@ def _is_grey(layer: Layer) -> bool:
     from napari.layers import Image
 
     return isinstance(layer, Image) and not layer.rgb and not layer.multiscale
-
-
-def _belongs(tracks: Layer, layer: Labels) -> bool:
-    """Return whether tracks were made of a mask, or come from its folder."""
-    known = facts_of(tracks)
-    path = known.get("path")
-    same = path is not None and path == facts_of(layer).get("path")
-    return is_tracks(tracks) and (known.get("tracks_of") == layer.name or same)

@@ -40,6 +40,7 @@ class FilmPage(QWidget):
         self._viewer, self.message = viewer, message
         self._parts: list[Labels] = []
         self.film: ChestMeasurement | None = None
+        self._plain: ChestMeasurement | None = None  # as measured, before any drag
         self.lines = ChestLines(viewer)
         self._make_numbers()
         self._lay_out()
@@ -84,15 +85,27 @@ class FilmPage(QWidget):
         if parts:
             self.measure()
 
+    def join(self, parts: list[Labels]) -> None:
+        """Take the structures that the mask of this film has now."""
+        if self._parts:
+            self._parts = parts
+            self.painted()
+
     def measure(self) -> None:
         """Measure the mask and draw the lines."""
+        found = self._measured()
+        if found is not None:
+            self._draw(found)
+
+    def _measured(self) -> ChestMeasurement | None:
         if not self._parts:
-            return
-        found = self.message.attempt(
+            return None
+        return self.message.attempt(
             lambda: measure(segmentation_from_layers(self._parts))
         )
-        if found is None:
-            return
+
+    def _draw(self, found: ChestMeasurement) -> None:
+        self._plain = found
         active = self._viewer.layers.selection.active
         if self.lines.show(found, self._parts[0]):
             self.message.say("Drag the ends of the lines; the ratio follows")
@@ -103,12 +116,21 @@ class FilmPage(QWidget):
         self._show(found)
 
     def painted(self) -> None:
-        """Follow a change of the mask; lines that a person moved stay."""
+        """Follow a change of the mask; lines that a person moved stay.
+
+        Who paints goes on painting: the lines are not made the active layer.
+        """
+        found = self._measured()
+        if found is None or str(found) == str(self._plain):
+            return  # the layer was only drawn anew
         if self.lines.moved:
             text = "The mask has changed: Measure again gives up your lines"
             self.message.say(text)
-        else:
-            self.measure()
+            return
+        active = self._viewer.layers.selection.active
+        self._draw(found)
+        if active in self._viewer.layers:
+            self._viewer.layers.selection.active = active
 
     def text(self) -> str | None:
         """Return the numbers that are shown as CSV, None if there are none."""

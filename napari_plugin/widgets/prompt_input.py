@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from medseg.errors import ConfigError
+from medseg.napari_plugin.display import camera_of
+from medseg.napari_plugin.layers import PLACE
 from medseg.napari_plugin.mender import Mender
 from medseg.napari_plugin.unsaved import unwrap
 from medseg.refine.prompts import Box, Lasso, Point, Position, Prompt, Scribble
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Labels
 
 PromptKind = Literal["off", "point", "box", "scribble", "lasso"]
 DrawKind = Literal["line", "brush"]
@@ -36,6 +39,7 @@ class PromptInput:
         mender: Says where a position lies in the mask.
         on_prompt: Called with each prompt.
         on_path: Called with a path drawn for a tool, and whether it adds.
+        on_error: Called with why nothing can be drawn, as in a 3-D view.
 
     Attributes:
         kind: What the next click or drag makes; ``off`` leaves the mouse to napari.
@@ -50,10 +54,11 @@ class PromptInput:
         mender: Mender,
         on_prompt: Callable[[Prompt], None],
         on_path: Callable[[list[Position], bool], None],
+        on_error: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._viewer = unwrap(viewer)
         self._mender = mender
-        self._on_prompt, self._on_path = on_prompt, on_path
+        self._on_prompt, self._on_path, self._on_error = on_prompt, on_path, on_error
         self.kind: PromptKind = "off"
         self.negative = False
         self.width = 3
@@ -87,6 +92,11 @@ class PromptInput:
 
     def _on_drag(self, viewer: Any, event: Any) -> Iterator[None] | None:
         if not self.listening or event.button != 1:
+            return None
+        try:
+            self._mender.place  # noqa: B018 (raises where there is none)
+        except ConfigError as error:
+            self._on_error(str(error))
             return None
         return self._follow(event)
 
@@ -145,6 +155,7 @@ class PromptGlyphs:
         self._mender = mender
         self._points: Any = None
         self._lines: Any = None
+        self._over: Labels | None = None
         self._preview: tuple[Prompt, bool] | None = None
         self._prompts: tuple[Prompt, ...] = ()
 
@@ -169,23 +180,26 @@ class PromptGlyphs:
         for layer in (self._points, self._lines):
             if layer is not None and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
-        self._points = self._lines = None
+        self._points = self._lines = self._over = None
 
     def _draw_points(self, points: Sequence[Point]) -> None:
-        if not points and self._points not in self._viewer.layers:
+        if not points:
+            empty = self._points
+            if empty is not None and empty in self._viewer.layers:
+                empty.data = np.zeros((0, empty.ndim))
             return
         layer = self._points = self._layer(self._points, "points")
-        data = [self._lead() + p.position for p in points]
-        layer.data = np.array(data, float).reshape(-1, layer.ndim)
-        if points:
-            layer.face_color = [POSITIVE if p.positive else NEGATIVE for p in points]
-            layer.size = self._unit() * 9
+        layer.data = np.array([self._lead() + p.position for p in points], float)
+        layer.face_color = [POSITIVE if p.positive else NEGATIVE for p in points]
+        layer.size = self._unit() * 9
 
     def _draw_lines(self) -> None:
         shown: list[Prompt] = [p for p in self._prompts if not isinstance(p, Point)]
         if self._preview is not None:
             shown.append(self._preview[0])
-        if not shown and self._lines not in self._viewer.layers:
+        if not shown:
+            if self._lines in self._viewer.layers:
+                self._lines.data = []
             return
         layer = self._lines = self._layer(self._lines, "shapes")
         layer.data = []
@@ -216,20 +230,13 @@ class PromptGlyphs:
         mask = self._mender.layer
         if mask is None:
             raise ConfigError("mask", "is not chosen")
+        if mask is not self._over:
+            self.close()  # what lies over another mask lies elsewhere
+            self._over, layer = mask, None
         if layer is not None and layer in self._viewer.layers:
-            if layer.ndim == mask.ndim:
-                return layer
-            self._viewer.layers.remove(layer)
-        words = {
-            "ndim": mask.ndim,
-            "affine": mask.affine.affine_matrix,
-            "scale": mask.scale,
-            "translate": mask.translate,
-            "rotate": mask.rotate,
-            "shear": mask.shear,
-        }
-        if hasattr(mask, "units"):
-            words["units"] = mask.units
+            return layer
+        words: dict[str, Any] = {key: getattr(mask, key) for key in PLACE}
+        words["ndim"] = mask.ndim
         selected = set(self._viewer.layers.selection)
         active = self._viewer.layers.selection.active
         if kind == "points":
@@ -241,12 +248,6 @@ class PromptGlyphs:
         self._viewer.layers.selection = selected
         self._viewer.layers.selection.active = active
         return layer
-
-
-def camera_of(viewer: ViewerModel) -> Any:
-    """Return the camera, which napari 0.9 has moved."""
-    scene = getattr(viewer, "scene", None)
-    return viewer.camera if scene is None else scene.camera
 
 
 def _extend(path: list[Position], position: Position) -> None:

@@ -61,6 +61,8 @@ class RecoveryBanner(QFrame):
 
         keeper = keeper_of(self._viewer)
         for found in self.found:
+            if not found.path.exists():  # another widget's banner was quicker
+                continue
             try:
                 layer, remark = restore(self._viewer, found)
                 keeper.look(layer)

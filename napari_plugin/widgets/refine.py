@@ -40,7 +40,11 @@ class RefineWidget(QWidget):
         self.banner = RecoveryBanner(self._viewer, self)
         self.work = RefineWork(self.form, self.mender)
         self.input = PromptInput(
-            self._viewer, self.mender, self.work.ask, self.work.draw
+            self._viewer,
+            self.mender,
+            self.work.ask,
+            self.work.draw,
+            lambda text: self.message.say(text, bad=True),
         )
         self.choices = RefineChoices(self._viewer, self.form, self.mender)
         self._connect()
@@ -140,15 +144,15 @@ class RefineWidget(QWidget):
 
     def undo(self) -> None:
         """Take the last step back."""
-        self.message.attempt(self.mender.undo)
+        self.work.between(self.mender.undo)
 
     def redo(self) -> None:
         """Do the last step taken back again."""
-        self.message.attempt(self.mender.redo)
+        self.work.between(self.mender.redo)
 
     def reset(self) -> None:
         """Take back all prompts since the last accept."""
-        self.work.tell(self.message.attempt(self.mender.reset), "Reset")
+        self.work.tell(self.work.between(self.mender.reset), "Reset")
 
     def accept(self) -> None:
         """Keep the mask and clear the prompts."""
@@ -166,6 +170,8 @@ class RefineWidget(QWidget):
 
 def _end(state: dict[str, Any]) -> None:
     """Give back mouse and keys when the widget is gone."""
+    state["work"].close()
+    state["form"].label.let_go()
     state["shortcuts"].restore()
     state["input"].close()
     state["mender"].close()

@@ -52,7 +52,7 @@ class RefineChoices:
         stack = layer is not None and layer.ndim > 2
         movie = layer is not None and bool(facts_of(layer).get("frames"))
         self._form.volume.setEnabled(stack and not movie)
-        self._form.tools.buttons["Fill between slices"].setEnabled(stack)
+        self._form.tools.buttons["Fill between slices"].setEnabled(stack and not movie)
         if not self._form.volume.isEnabled():
             self._form.volume.setChecked(False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from medseg.napari_plugin.layers import facts_of
+from medseg.napari_plugin.layers import facts_of, is_mask
 from medseg.napari_plugin.widgets.controls import Message, button, combo, row, rows
 from medseg.napari_plugin.widgets.label_picker import LabelPicker
 from medseg.napari_plugin.widgets.layer_combo import LayerCombo
@@ -145,7 +145,7 @@ class RefineForm:
         layout.addWidget(self.list_keys)
         layout.addWidget(self.keys)
         layout.addStretch(1)
-        scroll = QScrollArea()
+        scroll = _Scroll()
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
@@ -174,11 +174,17 @@ class RefineForm:
         self.keys.setVisible(on)
 
 
-def is_mask(layer: Layer) -> bool:
-    """Return whether a layer can be mended."""
-    from napari.layers import Labels
+class _Scroll(QScrollArea):
+    """Scrolls up and down only: it is never narrower than what it holds."""
 
-    return isinstance(layer, Labels) and not layer.multiscale
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Return the width of what it holds, with the scroll bar."""
+        size = super().minimumSizeHint()
+        bar = self.verticalScrollBar().sizeHint().width()
+        inner = self.widget()
+        if inner is not None:
+            size.setWidth(inner.minimumSizeHint().width() + bar)
+        return size
 
 
 def is_image(layer: Layer) -> bool:

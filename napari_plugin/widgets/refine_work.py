@@ -38,7 +38,12 @@ class RefineWork:
         self._form, self._mender = form, mender
         self._slow: set[tuple[Any, ...]] = set()
         self._waiting: deque[Prompt] = deque()
-        self.busy = False
+        self.busy = self._over = False
+
+    def close(self) -> None:
+        """Forget what is at work: the widget is gone."""
+        self._over = True
+        self._waiting.clear()
 
     def ask(self, prompt: Prompt) -> None:
         """Answer a prompt, after those that wait already."""
@@ -48,19 +53,20 @@ class RefineWork:
     def _answer_next(self) -> None:
         if self.busy or not self._waiting:
             return
-        prompt = self._waiting.popleft()
-        key = (
-            self._mender.method,
-            self._mender.volume,
-            id(self._mender.layer),
-            type(prompt),
-        )
+        prompt, mender = self._waiting.popleft(), self._mender
+        attempt = self._form.message.attempt
+        session = attempt(mender.prepare)
+        if session is None:
+            self._answer_next()
+            return
+        key = (mender.method, mender.volume, id(mender.layer), type(prompt))
         if key in self._slow:
-            work = lambda: self._mender.ask(prompt)  # noqa: E731
-            self._in_thread(work, lambda edit: self._taken(edit, prompt))
+            self._in_thread(
+                lambda: session.add(prompt), lambda edit: self._taken(edit, prompt)
+            )
             return
         begin = time.perf_counter()
-        edit = self._form.message.attempt(lambda: self._mender.ask(prompt))
+        edit = attempt(lambda: session.add(prompt))
         if time.perf_counter() - begin > _SLOW_S:
             self._slow.add(key)
         if edit is not None:
@@ -70,19 +76,30 @@ class RefineWork:
     def _taken(self, edit: Edit, prompt: Prompt) -> None:
         self.tell(self._form.message.attempt(lambda: self._mender.take(edit, prompt)))
 
-    def run_tool(self, tool: Tool, name: str) -> None:
-        """Run a tool on the mask; on a large volume in a thread."""
-        layer = self._mender.layer
-        large = layer is not None and self._mender.volume and layer.data.size > _LARGE
-        if name == "Fill between slices" and layer is not None:
-            self._form.volume.setChecked(self._form.volume.isEnabled())
-        if large and not self.busy:
-            self._in_thread(
-                lambda: self._mender.try_tool(tool),
-                lambda found: self._put(layer, found, name),
-            )
+    def run_tool(self, tool: Tool, name: str, volume: bool | None = None) -> None:
+        """Run a tool on the mask; on a large volume in a thread.
+
+        Args:
+            tool: What to run.
+            name: For the message.
+            volume: Whether on the volume; by default what is chosen.
+        """
+        if self._wait():
             return
-        self.tell(self._form.message.attempt(lambda: self._mender.use_tool(tool)), name)
+        attempt, mender = self._form.message.attempt, self._mender
+        if name == "Fill between slices":
+            volume = True
+        prepared = attempt(lambda: mender.prepare_tool(volume))
+        if prepared is None:
+            return
+        work, within = prepared
+        layer = mender.layer
+        if work.labels.size > _LARGE:
+            self._in_thread(
+                lambda: tool(work), lambda edit: self._put(layer, (edit, within), name)
+            )
+        else:
+            self.tell(attempt(lambda: mender.put(tool(work), within)), name)
 
     def _put(self, layer: Labels | None, found: tuple[Edit, Index], name: str) -> None:
         if self._mender.layer is not layer:
@@ -96,9 +113,16 @@ class RefineWork:
         tool, name = self._form.tools.path_tool(
             path, self._form.width.value(), positive
         )
-        volume, self._mender.volume = self._mender.volume, False
-        self.run_tool(tool, name)
-        self._mender.volume = volume
+        self.run_tool(tool, name, volume=False)
+
+    def between(self, step: Callable[[], T]) -> T | None:
+        """Take a step that changes the mask, unless a thread works on it."""
+        return None if self._wait() else self._form.message.attempt(step)
+
+    def _wait(self) -> bool:
+        if self.busy:
+            self._form.message.say("Wait for what is at work", bad=True)
+        return self.busy
 
     def tell(self, count: int | None, name: str = "") -> None:
         """Say how much has changed; None: something was wrong, and said."""
@@ -113,11 +137,15 @@ class RefineWork:
         self._form.message.say("Working ...")
 
         def ended(found: T) -> None:
+            if self._over:
+                return
             self.busy = False
             then(found)
             self._answer_next()
 
         def failed(error: MedsegError) -> None:
+            if self._over:
+                return
             self.busy = False
             self._form.message.say(str(error), bad=True)
             self._answer_next()

@@ -1,15 +1,14 @@
-"""Save a mask to its file or beside its image."""
+"""Save a mask to its file or beside its image; ask where that is not clear."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFileDialog
 
 from medseg.errors import ConfigError
-from medseg.napari_plugin.layers import KEY, facts_of
-from medseg.napari_plugin.unsaved import image_of, keeper_of, unwrap
+from medseg.napari_plugin.unsaved import unwrap
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -20,53 +19,33 @@ def save_mask_of(viewer: ViewerModel, layer: Labels) -> str:
     """Save the mask that a layer is part of, all its structures, and return the path.
 
     A mask of a file goes back there, another beside its image; where neither is
-    known the person is asked.
+    known, or another mask is there already, the person is asked.
 
     Raises:
         ConfigError: If no file is chosen.
         FileError: If it cannot be written, or differs when it is read back.
         DiskError: If the disk is full or not writable.
     """
-    from medseg.napari_plugin._commands import place_beside
-    from medseg.napari_plugin._writer import save_mask, save_result
+    from medseg.napari_plugin import beside
 
-    layer = unwrap(layer)
-    group = facts_of(layer).get("group")
-    parts = [
-        x
-        for x in viewer.layers
-        if x is layer or (group and facts_of(x).get("group") == group)
-    ]
-    parts = [x for x in parts if x.as_layer_data_tuple()[2] == "labels"]
-    data = [_with_source(viewer, x) for x in parts]
+    viewer, layer = unwrap(viewer), unwrap(layer)
+    parts = beside.members(viewer, layer)
     try:
-        path = place_beside(data)
+        path = beside.place_beside(beside.layer_data(viewer, parts))
     except ConfigError:
         path = _ask_path(layer.name)
-    if facts_of(layer).get("frames") is not None:
-        written = str(save_result(path, data[:1]))
     else:
-        written = str(save_mask(path, data)[0])
-    keeper = keeper_of(viewer)
-    for part in parts:
-        keeper.mark_saved(part, written)
-    return written
+        reason = beside.taken(viewer, parts, path)
+        if reason:
+            title = f"{layer.name}: {path.name} is there already, {reason}"
+            path = _ask_path(title, beside.free_name(path))
+    return str(beside.save(viewer, parts, path))
 
 
-def _with_source(viewer: ViewerModel, layer: Labels) -> Any:
-    """Return layer data; of a mask made in napari with the facts of its image."""
-    data, meta, kind = layer.as_layer_data_tuple()
-    image = image_of(viewer, layer)
-    if not facts_of(layer) and image is not None and facts_of(image):
-        known = facts_of(image)
-        lent = {k: known.get(k) for k in ("geometry", "source", "frames")}
-        meta = {**meta, "metadata": {**meta.get("metadata", {}), KEY: lent}}
-    return data, meta, kind
-
-
-def _ask_path(name: str) -> Path:
-    kinds = "Masks (*.nii.gz *.nii *.nrrd *.mha *.tif *.png *.dcm)"
-    chosen, _ = QFileDialog.getSaveFileName(None, f"Save {name}", "", kinds)
+def _ask_path(title: str, start: Path | str = "") -> Path:
+    """Ask for a file; Qt asks too before one that is there is replaced."""
+    kinds = "Masks (*.nii.gz *.nii *.nrrd *.mha *.tif *.png *.dcm);;All files (*)"
+    chosen, _ = QFileDialog.getSaveFileName(None, f"Save {title}", str(start), kinds)
     if not chosen:
-        raise ConfigError(name, "no file was chosen", "Save again")
+        raise ConfigError(title, "no file was chosen", "Save again")
     return Path(chosen)

@@ -28,6 +28,7 @@ from medseg.napari_plugin.scope import (
 from medseg.napari_plugin.unsaved import unwrap
 from medseg.napari_plugin.widgets.close_guard import protect
 from medseg.napari_plugin.widgets.layer_combo import follow
+from medseg.napari_plugin.widgets.recovery_banner import RecoveryBanner
 from medseg.napari_plugin.widgets.segment_form import SegmentForm
 from medseg.napari_plugin.worker.client import WorkerClient, shared_client
 from medseg.napari_plugin.worker.job import (
@@ -73,6 +74,7 @@ class SegmentWidget(QWidget):
         self._steps: Iterator[None] = iter(())
         self._warmed = False
         self.form = SegmentForm(self, self._viewer, _is_picture)
+        self.banner = RecoveryBanner(self._viewer, self)
         self._timer = QTimer(self, interval=_POLL_MS)
         self._timer.timeout.connect(self._poll)
         self._looking = QTimer(self, interval=_DEVICES_MS)
@@ -206,6 +208,7 @@ class SegmentWidget(QWidget):
         """Load model and libraries in the background as soon as the widget is seen."""
         super().showEvent(event)
         protect(self._viewer, self)
+        self.banner.look()
         if not self._warmed:
             self._warmed = True
             self._looking.start()
@@ -251,7 +254,7 @@ class SegmentWidget(QWidget):
 
     def cancel(self) -> None:
         """End the run now; the slices that have been shown stay."""
-        if self._job is not None and not self._job.finished:
+        if self._job is not None:
             self._job.cancel()
             self._job.poll()  # what waits to be shown is let go
             self._events = deque([Cancelled()])

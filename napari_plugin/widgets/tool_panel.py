@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
@@ -16,12 +14,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from medseg.errors import ConfigError
+from medseg.napari_plugin import tool_calls
 from medseg.napari_plugin.mender import Tool
-from medseg.napari_plugin.part import Work
-from medseg.refine import tools
-from medseg.refine.edit import Edit
-from medseg.refine.prompts import Scribble
+from medseg.napari_plugin.tool_calls import Call, Numbers
 
 Path = list[tuple[float, ...]]
 
@@ -73,15 +68,15 @@ class ToolPanel(QGroupBox):
         grid.setSpacing(3)
         self.unit = QLabel("px")
         add = self._button
-        add(grid, 0, 0, "Grow", "Widen the label by the length", self._grow)
-        add(grid, 0, 1, "Shrink", "Narrow the label by the length", self._shrink)
+        add(grid, 0, 0, "Grow", "Widen the label by the length", tool_calls.grow)
+        add(grid, 0, 1, "Shrink", "Narrow the label by the length", tool_calls.shrink)
         add(
             grid,
             0,
             2,
             "Smooth",
             "Round off what is smaller than the length",
-            self._smooth,
+            tool_calls.smooth,
         )
         grid.addWidget(self.length, 0, 3)
         grid.addWidget(self.unit, 0, 4)
@@ -91,10 +86,24 @@ class ToolPanel(QGroupBox):
             0,
             "Keep largest",
             "Remove all but the largest piece",
-            self._largest,
+            tool_calls.keep_largest,
         )
-        add(grid, 1, 1, "Fill holes", "Fill holes that the label encloses", self._holes)
-        add(grid, 1, 2, "Remove <", "Remove pieces smaller than this", self._small)
+        add(
+            grid,
+            1,
+            1,
+            "Fill holes",
+            "Fill holes that the label encloses",
+            tool_calls.fill_holes,
+        )
+        add(
+            grid,
+            1,
+            2,
+            "Remove <",
+            "Remove pieces smaller than this",
+            tool_calls.remove_small,
+        )
         grid.addWidget(self.least, 1, 3)
         grid.addWidget(QLabel("px"), 1, 4)
         return grid
@@ -110,7 +119,7 @@ class ToolPanel(QGroupBox):
             "Fill between slices",
             "Draw the label on some slices of the volume; the slices between them "
             "are filled",
-            self._between,
+            tool_calls.fill_between,
             columns=2,
         )
         self.split = self._toggle(
@@ -118,7 +127,12 @@ class ToolPanel(QGroupBox):
         )
         grid.addWidget(self.split, 0, 2, 1, 2)
         add(
-            grid, 1, 0, "Merge", "Join the other label into the one edited", self._merge
+            grid,
+            1,
+            0,
+            "Merge",
+            "Join the other label into the one edited",
+            tool_calls.merge,
         )
         add(
             grid,
@@ -126,7 +140,7 @@ class ToolPanel(QGroupBox):
             1,
             "Relabel",
             "Give the label edited the other number",
-            self._relabel,
+            tool_calls.relabel,
         )
         grid.addWidget(QLabel("other label"), 1, 2)
         grid.addWidget(self.other, 1, 3)
@@ -145,28 +159,26 @@ class ToolPanel(QGroupBox):
         self.low.setValue(low)
         self.high.setValue(high)
 
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers beside the buttons."""
+        return Numbers(
+            self.length.value(),
+            self.least.value(),
+            self.other.value(),
+            self.low.value(),
+            self.high.value(),
+        )
+
     def path_tool(self, path: Path, width: float, positive: bool) -> tuple[Tool, str]:
         """Return what a path drawn on the canvas does, and its name."""
+        numbers = self.numbers
         if self.split.isChecked():
-
-            def split(work: Work) -> Edit:
-                return tools.split(work.labels, Scribble(work.inside(path)), work.value)
-
-            return split, "Split"
-        low, high = self.low.value(), self.high.value()
-
-        def paint(work: Work) -> Edit:
-            return tools.threshold_paint(
-                work.labels,
-                work.image,
-                Scribble(work.inside(path), positive, width),
-                work.value,
-                low=low,
-                high=high,
-                protect_other_labels=work.protect,
-            )
-
-        return paint, "Range brush"
+            return lambda work: tool_calls.split(work, path), "Split"
+        return (
+            lambda work: tool_calls.range_brush(work, numbers, path, width, positive),
+            "Range brush",
+        )
 
     def release(self) -> None:
         """Let go of the tools that wait for a drag."""
@@ -185,14 +197,18 @@ class ToolPanel(QGroupBox):
         column: int,
         text: str,
         tip: str,
-        tool: Tool,
+        call: Call,
         columns: int = 1,
     ) -> None:
         button = QPushButton(text)
         button.setToolTip(tip)
-        button.clicked.connect(lambda: self.wanted.emit(tool, text))
+        button.clicked.connect(lambda: self._want(call, text))
         grid.addWidget(button, row, column, 1, columns)
         self.buttons[text] = button
+
+    def _want(self, call: Call, name: str) -> None:
+        numbers = self.numbers
+        self.wanted.emit(lambda work: call(work, numbers), name)
 
     def _toggle(self, text: str, tip: str) -> QPushButton:
         button = QPushButton(text)
@@ -208,55 +224,3 @@ class ToolPanel(QGroupBox):
                 if toggle is not button:
                     toggle.setChecked(False)
         self.path_wanted.emit(self.waiting)
-
-    # The tools
-
-    def _grow(self, work: Work) -> Edit:
-        return self._margin(tools.grow, work)
-
-    def _smooth(self, work: Work) -> Edit:
-        return self._margin(tools.smooth, work)
-
-    def _margin(self, tool: Callable[..., Edit], work: Work) -> Edit:
-        return tool(
-            work.labels,
-            work.value,
-            self.length.value(),
-            work.spacing,
-            protect_other_labels=work.protect,
-        )
-
-    def _shrink(self, work: Work) -> Edit:
-        return tools.shrink(work.labels, work.value, self.length.value(), work.spacing)
-
-    def _largest(self, work: Work) -> Edit:
-        return tools.keep_largest(work.labels, work.value)
-
-    def _holes(self, work: Work) -> Edit:
-        return tools.fill_holes(
-            work.labels, work.value, protect_other_labels=work.protect
-        )
-
-    def _small(self, work: Work) -> Edit:
-        return tools.remove_small(work.labels, work.value, self.least.value())
-
-    def _between(self, work: Work) -> Edit:
-        if work.labels.ndim != 3:
-            raise ConfigError("Fill between slices", "needs a volume")
-        return tools.fill_between_slices(
-            work.labels,
-            work.value,
-            axis=work.plane_axis or 0,
-            protect_other_labels=work.protect,
-        )
-
-    def _merge(self, work: Work) -> Edit:
-        return tools.merge(work.labels, (work.value, self.other.value()))
-
-    def _relabel(self, work: Work) -> Edit:
-        return tools.relabel(
-            work.labels,
-            work.value,
-            self.other.value(),
-            protect_other_labels=work.protect,
-        )

@@ -212,6 +212,7 @@ def _end(state: dict[str, Any]) -> None:
     """Give back the mouse and the marks when the widget is gone; results stay."""
     state["editing"].picker.close()
     state["runs"].close()
+    state["saving"].let_go()
     _disconnect(state["scene"].layer, state["_touch"])
     state["scene"].close()
     state["_touch"] = None

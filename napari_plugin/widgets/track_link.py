@@ -78,7 +78,7 @@ class LinkTab(QWidget):
             spin.setToolTip(tip)
             if name in _ESTIMATED:
                 spin.setRange(-step, most)
-                spin.setSpecialValueText("estimated")
+                spin.setSpecialValueText("auto")
                 spin.setToolTip(f"{tip}; read off the movie unless you set it")
             spin.setValue(-step if name in _ESTIMATED else defaults[name])
             self.numbers[name] = spin
@@ -115,7 +115,7 @@ class LinkTab(QWidget):
             *((text, self.numbers[name]) for name, text, *_ in _NUMBERS),
             ("Frames missing", self.max_gap),
             ("", self.divisions),
-            ("Colour", row(self.paint, self.recolour)),
+            ("", row(self.paint, self.recolour)),
             ("", row(self.link, self.estimate, self.cancel)),
             ("", row(self.tracks, self.take)),
         )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_info, show_warning
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from medseg.errors import MedsegError
 from medseg.io.atomic import write_bytes
-from medseg.napari_plugin._writer import save_result, show_written
+from medseg.napari_plugin._writer import save_result
+from medseg.napari_plugin.beside import result_folder
 from medseg.napari_plugin.layers import facts_of
 from medseg.napari_plugin.lineage_scene import LineageScene
 from medseg.napari_plugin.mask_frames import check_same
+from medseg.napari_plugin.unsaved import keeper_of
 from medseg.napari_plugin.widgets.background import in_thread
 from medseg.napari_plugin.widgets.controls import Message, ask_file, button, fit, note
 from medseg.track import to_csv, write_geff
@@ -29,7 +31,7 @@ class SaveTab(QWidget):
     def __init__(self, scene: LineageScene, message: Message) -> None:
         super().__init__()
         self._scene, self._message = scene, message
-        self._writing = False
+        self._writing, self._open = False, True
         self.result = button(
             "Challenge folder ...",
             "Masks by track and res_track.txt, as the Cell Tracking Challenge wants",
@@ -66,7 +68,7 @@ class SaveTab(QWidget):
         )
         if layer is None or tracks is None or masks is None or cells is None:
             return
-        start = f"{facts_of(layer).get('source') or '01'}_RES"
+        start = str(result_folder(facts_of(layer).get("source") or "01"))
         path = folder or ask_file(self, "Folder for the result", start, "Folder (*)")
         if not path:
             return
@@ -77,14 +79,23 @@ class SaveTab(QWidget):
             check_same(masks, cells)
             return save_result(Path(path), parts)
 
+        keeper = keeper_of(scene.viewer)
+        edits = keeper.edits(layer)
+
         def written(found: Path) -> None:
-            show_written([found], parts)
-            self._end_writing()
-            self._tell(found)
+            if keeper.edits(layer) == edits:  # else strokes since are in no file
+                keeper.mark_saved(layer, found)
+            show_info(f"Saved and checked: {found.resolve()}")
+            if self._open:
+                self._end_writing()
+                self._say(found)
 
         def failed(error: MedsegError) -> None:
-            self._end_writing()
-            self._message.say(str(error), bad=True)
+            if self._open:
+                self._end_writing()
+                self._message.say(str(error), bad=True)
+            else:
+                show_warning(str(error))
 
         self._writing = True
         self.show_state()
@@ -126,8 +137,15 @@ class SaveTab(QWidget):
         if written is not None:
             self._tell(written)
 
+    def let_go(self) -> None:
+        """Note that the widget is gone; what is being written is finished."""
+        self._open = False
+
     def _tell(self, path: Path) -> None:
+        self._say(path)
+        show_info(f"Saved: {path.resolve()}")
+
+    def _say(self, path: Path) -> None:
         text = f"Saved: {path.resolve()}"
         self.where.setText(text)
         self._message.say(text)
-        show_info(text)

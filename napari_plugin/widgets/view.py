@@ -26,6 +26,7 @@ from medseg.napari_plugin.display import (
     orientations,
     presets_for,
     sample,
+    set_upright,
 )
 from medseg.napari_plugin.layers import facts_of, geometry_of
 from medseg.napari_plugin.scope import pixels_of, position, shape_of
@@ -50,6 +51,7 @@ class ViewWidget(QWidget):
         self._presets: tuple[Preset, ...] = ()
         self._scores: SliceScores | None = None
         self._then: Literal["worst", "previous", "next", ""] = ""
+        self._upright = False
         self._timer = QTimer(self, interval=_WORK_MS)
         self._timer.timeout.connect(self._work)
         self.image = LayerCombo(self._viewer, _is_grey, "open an image first")
@@ -67,7 +69,8 @@ class ViewWidget(QWidget):
         self.setMinimumWidth(270)
         self.image.currentIndexChanged.connect(self._image_changed)
         dims = self._viewer.dims.events
-        follow(self, dims, ("current_step", "order", "ndim", "range"), self._moved)
+        names = ("current_step", "order", "ndim", "ndisplay", "range")
+        follow(self, dims, names, self._moved)
         self._image_changed()
         self._doubt_changed()
 
@@ -178,7 +181,8 @@ class ViewWidget(QWidget):
 
     def _name_planes(self) -> None:
         layer = self.layer
-        volume = layer is not None and len(shape_of(layer)) >= 3
+        time = layer is not None and facts_of(layer).get("frames") is not None
+        volume = layer is not None and len(shape_of(layer)) - time >= 3
         self._planes.setVisible(volume)
         geometry = None
         if layer is not None and volume:
@@ -196,12 +200,16 @@ class ViewWidget(QWidget):
 
     def look_along(self, axis: int) -> None:
         """Show the slices across an axis of the volume."""
-        orient(self._viewer, axis, self._orientations[axis].upright)
+        self._upright = self._orientations[axis].upright
+        orient(self._viewer, axis, self._upright)
 
     # Slices and frames
 
     def _moved(self, event: Any = None) -> None:
         dims = self._viewer.dims
+        if self._upright and dims.ndim < 3:  # a film after a volume
+            self._upright = False
+            set_upright(self._viewer, upright=False)
         free = [a for a in range(dims.ndim) if a not in dims.displayed]
         free = [a for a in free if dims.nsteps[a] > 1]
         self._slices.setVisible(bool(free))

@@ -19,17 +19,25 @@ _TAIL_BYTES, _TAIL_LINES, _TAIL_WIDTH = 4096, 2, 200
 
 
 class Child:
-    """A running worker process. It ends when this one does."""
+    """A running worker process. It ends when this one does.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            start_new_session=True,  # Ctrl-C in the terminal is for napari
-        )
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                start_new_session=True,  # Ctrl-C in the terminal is for napari
+            )
+        except OSError:
+            self._errors.close()
+            raise
         self._writing = threading.Lock()
         self.killed = False
 

@@ -11,6 +11,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 
@@ -70,7 +71,7 @@ class WorkerClient:
 
         What is wrong with it is said when it is run.
         """
-        with self._lock:
+        with self._lock, suppress(OSError):
             self._last = (model, options or Options())
             self._open(_WARM)
 
@@ -120,10 +121,14 @@ class WorkerClient:
         self._ensure().say(do="open", job=number, model=model, options=asdict(options))
 
     def _go_on(self) -> None:
-        if self._active is None and self._waiting:
+        while self._active is None and self._waiting:
             self._active = job = self._waiting.popleft()
             self._last = (job.model, job.options)
-            self._open(job.id)
+            try:
+                self._open(job.id)
+            except OSError as error:  # no memory for a process, or no program
+                self._active = None
+                job.tell(Failed(f"The worker cannot be started: {error}"))
 
     def _cancel(self, job: Job) -> None:
         with self._lock:
@@ -223,7 +228,8 @@ class WorkerClient:
             self._release()
             # Killed for a cancel: be ready again before the user is.
             if child.killed and self._child is None and self._last is not None:
-                self._open(_WARM)
+                with suppress(OSError):
+                    self._open(_WARM)
 
 
 @cache

@@ -21,7 +21,7 @@ def next_label(labels: Array) -> int:
 
 
 def split(labels: Array, line: Scribble, value: int, *, new: int | None = None) -> Edit:
-    """Part one label along a drawn line; the smaller part gets a number of its own.
+    """Part one label along a drawn line; the smaller parts get numbers of their own.
 
     The line parts the object where it lies in it; the pixels under the line go to
     the part that is nearest. In a volume the slice of the line is parted. Where the
@@ -31,7 +31,7 @@ def split(labels: Array, line: Scribble, value: int, *, new: int | None = None) 
         labels: Label map ``([Z,] Y, X)``.
         line: From one side of the object to the other.
         value: The object's number.
-        new: Number of the smaller part, default the next one free.
+        new: Number of all smaller parts; by default the next free ones, one each.
 
     Raises:
         ConfigError: If the numbers are no labels of such a map, the new one is in
@@ -58,8 +58,11 @@ def split(labels: Array, line: Scribble, value: int, *, new: int | None = None) 
     sizes = np.bincount(parts.ravel())
     # The largest keeps its number; of equal ones that which comes first.
     largest = touched[int(np.argmax(sizes[touched]))]
-    rest = np.isin(parts, touched) & (parts != largest) & mask
-    after[rest] = number
+    smaller = [part for part in touched.tolist() if part != largest]
+    numbers = range(number, number + len(smaller)) if new is None else [number]
+    check(labels, *numbers)
+    for i, part in enumerate(smaller):
+        after[(parts == part) & mask] = numbers[min(i, len(numbers) - 1)]
     return edit_between(labels[whole], after, corner)
 
 
