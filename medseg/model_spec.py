@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,6 @@ from medseg.transforms import Channels, Preprocessing, Step, build_preprocessing
 
 FORMAT = 1
 MAX_LABELS = 1000
-_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 __all__ = [
     "Cleaning",
@@ -125,8 +123,6 @@ class ModelSpec:
             good, problem = bool(NAME.fullmatch(label.name)), f"is {label.name[:64]!r}"
             remedy = "Use up to 64 letters, digits, spaces, dots and dashes"
             require(good, "labels.name", problem, remedy)
-            good = bool(_COLOUR.fullmatch(label.colour))
-            require(good, "labels.colour", f"is {label.colour[:20]!r}", "Use #rrggbb")
             good, problem = label.value < 2**31, f"is {label.value}"
             require(good, "labels.value", problem, "Use values below 2^31")
 

@@ -555,7 +555,7 @@ def test_napari_opens_in_a_process_of_its_own_and_gives_its_code(
     monkeypatch.setattr("medseg.cli.napari.find_spec", lambda name: "there")
     path = str(write_number(tmp_path / "a.png", 3))
     assert cli.run(["napari", path]) == 0
-    assert ran == [["-m", "medseg.napari_plugin.launch", path]]
+    assert ran == [["-P", "-m", "medseg.napari_plugin.launch", path]]
     assert cli.run(["napari", path, path]) == 1
     assert cli.run(["napari", "none.png"]) == ExitCode.SOME_FAILED
     assert last_line(capsys) == "none.png: there is no such file. Check the path."

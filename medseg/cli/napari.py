@@ -33,7 +33,7 @@ def napari(
         raise ConfigError("napari", "is not installed", "pip install 'medseg[gui]'")
     # A process of its own: Qt wants the main thread, and the rooms below the plugin
     # do not import it.
-    command = [sys.executable, "-m", LAUNCH, *(str(p) for p in paths or ())]
+    command = [sys.executable, "-P", "-m", LAUNCH, *(str(p) for p in paths or ())]
     code = subprocess.run(command, check=False).returncode
     if code:
         raise typer.Exit(code)

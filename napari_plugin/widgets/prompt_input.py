@@ -230,13 +230,13 @@ class PromptGlyphs:
         mask = self._mender.layer
         if mask is None:
             raise ConfigError("mask", "is not chosen")
+        words: dict[str, Any] = {key: getattr(mask, key) for key in PLACE}
+        words["ndim"] = mask.ndim
         if mask is not self._over:
             self.close()  # what lies over another mask lies elsewhere
             self._over, layer = mask, None
         if layer is not None and layer in self._viewer.layers:
             return layer
-        words: dict[str, Any] = {key: getattr(mask, key) for key in PLACE}
-        words["ndim"] = mask.ndim
         selected = set(self._viewer.layers.selection)
         active = self._viewer.layers.selection.active
         if kind == "points":
