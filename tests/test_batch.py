@@ -537,7 +537,8 @@ def test_masks_in_another_format_take_the_place_of_the_old_ones(tmp_path: Path) 
     assert "ward1/film001.tif of an earlier run was changed since" in note
     assert "ward1/film001.nii.gz" in note
     mended.unlink()
-    run(tmp_path / "in", out, split_labels=True, format="png")
+    options = BatchOptions(split_labels=True, format="png")
+    run_batch([tmp_path / "in"], out, ChestPredictor(), options)
     assert not list(out.rglob("*.nii.gz"))
     run(tmp_path / "in", out, format="tif")
     assert not (out / "ward0" / "film000").exists()

@@ -549,7 +549,7 @@ def test_napari_opens_in_a_process_of_its_own_and_gives_its_code(
 
     def start(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
         ran.append(command[1:])
-        return subprocess.CompletedProcess(command, len(command) - 4)
+        return subprocess.CompletedProcess(command, len(command) - 5)
 
     monkeypatch.setattr("medseg.cli.napari.subprocess.run", start)
     monkeypatch.setattr("medseg.cli.napari.find_spec", lambda name: "there")

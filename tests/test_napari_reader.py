@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer, Tracks
 from PIL import Image as Picture
 
-from medseg.errors import FileError
+from medseg.errors import ConfigError, FileError
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import read_image, write_image
@@ -308,8 +309,10 @@ def test_a_movie_is_saved_as_its_result(tmp_path: Path) -> None:
     for layer in opened(challenge(tmp_path) / "01_GT/TRA"):
         viewer.add_layer(layer)
     viewer.layers.selection = {viewer.layers[0]}
-    (tmp_path / "01_RES/res_track.txt").unlink()
-    _commands.save_beside(viewer)  # truth is never written over
+    with pytest.raises(ConfigError, match="01_RES: is there already"):
+        _commands.save_beside(viewer)  # truth is never written over, nor is a result
+    shutil.rmtree(tmp_path / "01_RES")
+    _commands.save_beside(viewer)
     assert read_track_table(tmp_path / "01_RES/res_track.txt") == ROWS
     again = opened(tmp_path / "01_GT/TRA")[1]
     viewer.add_layer(again)
