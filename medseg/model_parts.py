@@ -86,7 +86,8 @@ class Inference:
 
     ``precision`` is the lowest that OpenVINO may use on a processor that has it:
     ``bfloat16`` where training found the labels equal to those of float32 on at
-    least 99.99 % of the pixels of the cases held back.
+    least 99.99 % of the pixels of the cases held back. ``exact_layers`` of its
+    convolutions, counted from the input, stay in float32 all the same.
 
     ``diameter`` is that of the cells the network was trained on, in pixels: an image
     with cells of another size can be scaled to it.
@@ -97,6 +98,7 @@ class Inference:
     overlap: float = 0.25
     batch: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+    exact_layers: int = 0
     diameter: float | None = None
 
     def __post_init__(self) -> None:
@@ -107,6 +109,8 @@ class Inference:
         require(0 <= self.overlap <= 0.9, "inference.overlap", problem, "Use 0 to 0.9")
         problem = f"is {self.batch}"
         require(1 <= self.batch <= 256, "inference.batch", problem, "Use 1 to 256")
+        where, problem = "inference.exact_layers", f"is {self.exact_layers}"
+        require(0 <= self.exact_layers <= 16, where, problem, "Use 0 to 16")
         good = self.diameter is None or 1 <= self.diameter <= 4096
         problem = f"is {self.diameter}"
         require(good, "inference.diameter", problem, "Use 1 to 4096 pixels")

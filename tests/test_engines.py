@@ -15,8 +15,14 @@ from torch import nn
 
 from medseg import engines
 from medseg.engines import choose, make_engine
+from medseg.engines.cut import _depths, cut
 from medseg.engines.ladder import Ladder, rungs
-from medseg.engines.openvino import OpenVinoEngine, import_openvino
+from medseg.engines.openvino import (
+    OpenVinoEngine,
+    convert,
+    has_bfloat16,
+    import_openvino,
+)
 from medseg.engines.torch import TorchEngine, _gpu_precision
 from medseg.errors import ConfigError
 from medseg.model import Model
@@ -126,6 +132,44 @@ def test_lower_precision_is_close(model: Model) -> None:
     found, wanted = engine(BATCH), reference(model.network, BATCH)
     assert engine.precision == "bfloat16"
     np.testing.assert_allclose(found, wanted, atol=0.1)
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3, 6])
+@pytest.mark.parametrize("name", ["unet", "efficient_unet", "segnet"])
+def test_two_parts_are_the_whole(name: str, layers: int) -> None:
+    torch.manual_seed(0)
+    narrow = {} if name == "efficient_unet" else {"width": 0.05}
+    if name == "unet":
+        narrow = {"widths": (4, 8, 8)}
+    network = build(name, {"in_channels": 1, "out_channels": 2, **narrow}).eval()
+    batch = np.repeat(np.repeat(BATCH[:2], 2, 2), 2, 3)
+    openvino = import_openvino()
+    first, rest = cut(convert(network, batch.shape), layers)
+    core = openvino.Core()
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    between = core.compile_model(first, "CPU", exact)([batch]).values()
+    found = core.compile_model(rest, "CPU", exact)(list(between))
+    wanted = reference(network, batch)
+    np.testing.assert_allclose(found[0], wanted, rtol=1e-3, atol=1e-4)
+    depths = _depths(first)
+    assert max(depths.values()) == layers
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16 units")
+def test_exact_layers_are_not_rounded() -> None:
+    # 1000.25 is 1000 in bfloat16, whose neighbours are 4 apart; 0.25 is 0.25.
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)).eval()
+    with torch.no_grad():
+        for convolution, bias in zip(network, (-1000, 0), strict=True):
+            convolution.weight.fill_(1)
+            convolution.bias.fill_(bias)
+    batch = np.full((1, 1, 8, 8), 1000.25, np.float32)
+    rounded = OpenVinoEngine(network, precision="bfloat16")
+    assert (rounded(batch) == 0).all()
+    for precision, layers in (("bfloat16", 1), ("float32", 0), ("float32", 1)):
+        engine = OpenVinoEngine(network, precision=precision, exact_layers=layers)
+        assert (engine(batch) == 0.25).all()
+        assert engine.precision == precision
 
 
 @pytest.mark.parametrize(

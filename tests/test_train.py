@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from model_builders import tiny_network, tiny_spec
 from PIL import Image as PillowImage
 from safetensors.torch import save_file
 
 from medseg.datasets.case import STRUCTURES, Case
 from medseg.errors import ConfigError, DiskError
+from medseg.model import save_model
 from medseg.networks import build
+from medseg.predict import Predictor
+from medseg.train import run
 from medseg.train.augment import (
     RandBordersd,
     RandDevicesd,
@@ -521,6 +525,40 @@ class TestRun:
         changed(config_file, "seed = 3", "seed = 4")
         with pytest.raises(ConfigError, match="seed: differs"):
             train(config_file, resume=True)
+
+    @pytest.mark.parametrize(
+        ("agreements", "held", "precision", "layers"),
+        [
+            ([0.9999], 1, "bfloat16", 0),
+            ([0.9998, 0.99989, 1.0], 1, "bfloat16", 6),
+            ([0.9998, 0.9998, 0.9998], 1, "float32", 0),
+            ([], 0, "float32", 0),
+        ],
+    )
+    def test_bfloat16_needs_labels_that_stay(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        agreements: list[float],
+        held: int,
+        precision: str,
+        layers: int,
+    ) -> None:
+        spec = save_model(tmp_path / "tiny", tiny_spec(), tiny_network())
+        tried: list[Any] = []
+
+        def agreement(exact: Predictor, fast: Predictor, cases: list[Case]) -> float:
+            assert exact.describe()["precision"] == "float32"
+            tried.append(fast.spec.inference.exact_layers)
+            return agreements[len(tried) - 1]
+
+        monkeypatch.setattr(run, "has_bfloat16", lambda: True)
+        monkeypatch.setattr(run, "label_agreement", agreement)
+        film = Case("a", Path("a.png"), {}, (), "a")
+        split = Split((), {"films": (film,) * held}, {})
+        found = run.allow_bfloat16(spec, tmp_path / "tiny", split).inference
+        assert (found.precision, found.exact_layers) == (precision, layers)
+        assert tried == [0, 3, 6][: len(agreements)]
 
     def test_a_structure_that_nobody_drew_is_refused(self, config_file: Path) -> None:
         changed(config_file, '"left_lung"]', '"left_lnug"]')

@@ -88,4 +88,6 @@ def make_engine(
     shape = (batch, model.spec.in_channels, *inference.size)
     if precision is None and inference.precision == "bfloat16" and has_bfloat16():
         precision = "bfloat16"
-    return OpenVinoEngine(model.network, shape, threads, precision, streams)
+    return OpenVinoEngine(
+        model.network, shape, threads, precision, streams, inference.exact_layers
+    )

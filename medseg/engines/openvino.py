@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from types import ModuleType
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medseg.engines.base import Precision
+from medseg.engines.cut import cut
 
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
@@ -54,6 +56,7 @@ class OpenVinoEngine:
         precision: On processors with bfloat16 units ``"bfloat16"`` is about twice as
             fast; labels then differ in some 0.01 % of pixels.
         streams: Batches worked on at the same time, by calls from as many threads.
+        exact_layers: So many convolutions, from the input, stay in float32.
     """
 
     name = "openvino"
@@ -66,18 +69,17 @@ class OpenVinoEngine:
         threads: int | None = None,
         precision: Precision | None = None,
         streams: int = 1,
+        exact_layers: int = 0,
     ) -> None:
         self.threads = threads
         self.precision: Precision = precision or "float32"
+        self._exact_layers = 0 if self.precision == "float32" else exact_layers
         self._openvino = import_openvino()
         self._network = network
-        self._options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[self.precision],
-            "NUM_STREAMS": streams,
-        }
+        self._options: dict[str, Any] = {"NUM_STREAMS": streams}
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = threads
-        self._compiled: dict[tuple[int, ...], Any] = {}
+        self._compiled: dict[tuple[int, ...], list[Any]] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
         if shape is not None:
@@ -91,7 +93,10 @@ class OpenVinoEngine:
         if padding:
             rest = np.zeros((padding, *batch.shape[1:]), np.float32)
             full = np.concatenate([batch, rest])
-        result = self._request(shape).infer([np.ascontiguousarray(full)])
+        first, *rest = self._requests(shape)
+        result = first.infer([np.ascontiguousarray(full)])
+        for request in rest:
+            result = request.infer()
         # The request's own buffer is used again by its next call.
         return np.array(next(iter(result.values()))[: len(batch)], np.float32)
 
@@ -101,20 +106,37 @@ class OpenVinoEngine:
         fitting = [s for s in known if s[1:] == shape[1:] and s[0] >= shape[0]]
         return min(fitting, default=shape)
 
-    def _request(self, shape: tuple[int, ...]) -> Any:
-        requests = self._local.__dict__.setdefault("requests", {})
-        if shape not in requests:
-            requests[shape] = self._compile(shape).create_infer_request()
-        return requests[shape]
+    def _requests(self, shape: tuple[int, ...]) -> list[Any]:
+        """Return this thread's requests, each fed by the one before it."""
+        known = self._local.__dict__.setdefault("requests", {})
+        if shape not in known:
+            made = [part.create_infer_request() for part in self._compile(shape)]
+            for source, request in itertools.pairwise(made):
+                for k in range(len(source.model_outputs)):
+                    request.set_input_tensor(k, source.get_output_tensor(k))
+            known[shape] = made
+        return list(known[shape])
 
-    def _compile(self, shape: tuple[int, ...]) -> Any:
+    def _compile(self, shape: tuple[int, ...]) -> list[Any]:
         with self._lock:
             if shape not in self._compiled:
-                core = self._openvino.Core()
-                model = convert(self._network, shape)
-                compiled = core.compile_model(model, "CPU", self._options)
-                self._compiled[shape] = compiled
+                self._compiled[shape] = self._parts(convert(self._network, shape))
             return self._compiled[shape]
+
+    def _parts(self, model: Any) -> list[Any]:
+        parts: list[tuple[Any, Precision]] = [(model, self.precision)]
+        if self._exact_layers:
+            first, rest = cut(model, self._exact_layers)
+            parts = [(first, "float32"), (rest, self.precision)]
+        core = self._openvino.Core()
+        return [
+            core.compile_model(
+                part,
+                "CPU",
+                {**self._options, "INFERENCE_PRECISION_HINT": _PRECISIONS[precision]},
+            )
+            for part, precision in parts
+        ]
 
 
 def convert(network: nn.Module, shape: tuple[int, ...]) -> Any:
