@@ -94,7 +94,7 @@ class OpenVinoEngine:
             rest = np.zeros((padding, *batch.shape[1:]), np.float32)
             full = np.concatenate([batch, rest])
         first, *rest = self._requests(shape)
-        result = first.infer([np.ascontiguousarray(full)])
+        result: Any = first.infer([np.ascontiguousarray(full)])
         for request in rest:
             result = request.infer()
         # The request's own buffer is used again by its next call.
