@@ -93,9 +93,9 @@ class OpenVinoEngine:
         if padding:
             rest = np.zeros((padding, *batch.shape[1:]), np.float32)
             full = np.concatenate([batch, rest])
-        first, *rest = self._requests(shape)
-        result: Any = first.infer([np.ascontiguousarray(full)])
-        for request in rest:
+        first, *others = self._requests(shape)
+        result = first.infer([np.ascontiguousarray(full)])
+        for request in others:
             result = request.infer()
         # The request's own buffer is used again by its next call.
         return np.array(next(iter(result.values()))[: len(batch)], np.float32)
