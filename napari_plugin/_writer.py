@@ -19,8 +19,8 @@ from medseg.napari_plugin.layers import (
     LayerData,
     facts_of,
     geometry_of,
-    segmentation_from_layers,
 )
+from medseg.napari_plugin.layers_to_mask import segmentation_from_layers
 from medseg.napari_plugin.placement import transform_of
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from medseg.napari_plugin.layers import (
     LayerData,
     facts_of,
     geometry_of,
-    segmentation_from_layers,
 )
+from medseg.napari_plugin.layers_to_mask import segmentation_from_layers
 
 
 def of(kind: str, layers: list[LayerData]) -> list[Layer]:

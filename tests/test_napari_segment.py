@@ -24,7 +24,8 @@ from medseg.errors import ConfigError, ModelError
 from medseg.geometry import Geometry
 from medseg.labels import Label, LabelSet
 from medseg.napari_plugin._settings import Settings
-from medseg.napari_plugin.layers import facts, facts_of, segmentation_from_layers
+from medseg.napari_plugin.layers import facts, facts_of
+from medseg.napari_plugin.layers_to_mask import segmentation_from_layers
 from medseg.napari_plugin.models import ModelInfo, find_models, read_model
 from medseg.napari_plugin.results import Results, targets
 from medseg.napari_plugin.scope import position, select

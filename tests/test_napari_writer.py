@@ -29,9 +29,9 @@ from medseg.napari_plugin.layers import (
     facts_of,
     geometry_of,
     image_layers,
-    segmentation_from_layers,
     segmentation_layers,
 )
+from medseg.napari_plugin.layers_to_mask import segmentation_from_layers
 from medseg.napari_plugin.movies import movie_mask_layer, nodes_of, tracks_layer
 from medseg.napari_plugin.placement import is_tilted, placement
 from medseg.segmentation import Segmentation

@@ -11,7 +11,8 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from medseg.measure.chest import ChestMeasurement, measure
 from medseg.measure.table import COLUMNS, table_row, to_csv
 from medseg.napari_plugin.chest_lines import ChestLines
-from medseg.napari_plugin.layers import facts_of, segmentation_from_layers
+from medseg.napari_plugin.layers import facts_of
+from medseg.napari_plugin.layers_to_mask import segmentation_from_layers
 from medseg.napari_plugin.widgets.controls import Message, button, note, row, rows
 
 if TYPE_CHECKING:
