@@ -34,6 +34,7 @@ from medseg.refine import METHODS
 CLICKS = 10
 SHOWN = (0, 1, 3, 5, 10)
 GOALS = (0.95, 0.97)
+SPEED_SIDES = (512, 2048)
 CELL_RADIUS = 40.0  # px, told once for the data set, as a user sets a brush
 
 
@@ -118,7 +119,55 @@ long as the mean of its thickness and the radius was learned from three of the J
 films shown here (JPCLN001, 015 and 016).
 Painting is not a straw man: the ideal brush has exactly the depth of the error, which
 no user knows. The plain random walker starts from an empty mask, on pictures of at
-most {WALKER_SIDE} pixels a side."""
+most {WALKER_SIDE} pixels a side. For cells the radius of one, {CELL_RADIUS:.0f} px, is
+told once for all."""
+
+
+def films(options: argparse.Namespace) -> tuple[dict, list[str]]:
+    """Play the held-back JSRT films; return the figures and the page's part."""
+    tasks = list(
+        film_tasks(options.jsrt, "jsrt", options.films, options.model, options.cache)
+    )
+    ways = {name: with_session(name, None) for name in METHODS if name != "paint"}
+    rows = rows_of(tasks, ways | PAINTERS)
+    speeds = {side: speed(tasks[: options.speed_tasks], side) for side in SPEED_SIDES}
+    return {"jsrt": rows, "speed": speeds}, [
+        f"## JSRT: {len(tasks)} structures, from the mask of `{options.model}`",
+        score_table(rows),
+        "### Milliseconds a click, median / 95th percentile",
+        speed_table(speeds),
+    ]
+
+
+def cells(options: argparse.Namespace, model: str | None) -> tuple[dict, list[str]]:
+    """Play the last frames of DIC-HeLa, from a model's cells or from nothing."""
+    tasks = list(cell_tasks(options.dic_hela, options.frames, model, options.cache))
+    ways = {
+        name: with_session(name, CELL_RADIUS)
+        for name, method in METHODS.items()
+        if name != "paint" and (model or not method().needs_probability)
+    }
+    touching = "painting, disc that touches the mask"
+    brushes = PAINTERS | {touching: with_session("paint", CELL_RADIUS)}
+    rows = rows_of(tasks, ways | brushes)
+    start = f"the cells of `{model}`" if model else "empty masks"
+    return {f"dic_hela from {model or 'nothing'}": rows}, [
+        f"## DIC-HeLa: {len(tasks)} cells of {options.frames} frames, from {start}",
+        score_table(rows),
+    ]
+
+
+def command(options: argparse.Namespace) -> str:
+    """Return the line that makes the page again."""
+    words = ["python benchmarks/refine_clicks.py --docs docs"]
+    if options.jsrt:
+        words.append("--jsrt FOLDER")
+        words += [f"--films {options.films}"] if options.films else []
+    if options.dic_hela:
+        words.append(f"--dic-hela FOLDER --frames {options.frames}")
+        model = options.cells_model
+        words += [f"--cells-model {model}"] if model else []
+    return " ".join(words)
 
 
 def main() -> None:
@@ -134,62 +183,17 @@ def main() -> None:
     held = Path(tempfile.gettempdir()) / "medseg-refine-clicks"
     parser.add_argument("--cache", type=Path, default=held)
     options = parser.parse_args()
-    result: dict = {}
-    parts = [EXPLAINED]
-    if options.jsrt:
-        films = list(
-            film_tasks(
-                options.jsrt, "jsrt", options.films, options.model, options.cache
-            )
-        )
-        ways = {name: with_session(name, None) for name in METHODS if name != "paint"}
-        result["jsrt"] = rows_of(films, ways | PAINTERS)
-        parts += [
-            f"## JSRT: {len(films)} structures, from the mask of `{options.model}`",
-            score_table(result["jsrt"]),
-        ]
-        chosen = films[: options.speed_tasks]
-        speeds = {side: speed(chosen, side) for side in (512, 2048)}
-        result["speed"] = speeds
-        parts += [
-            "### Milliseconds a click, median / 95th percentile",
-            speed_table(speeds),
-        ]
+    made = [films(options)] if options.jsrt else []
     if options.dic_hela:
-        cells = list(
-            cell_tasks(
-                options.dic_hela, options.frames, options.cells_model, options.cache
-            )
-        )
-        start = f"`{options.cells_model}`" if options.cells_model else "empty masks"
-        ways = {
-            name: with_session(name, CELL_RADIUS)
-            for name in METHODS
-            if name not in ("paint",)
-            and (options.cells_model or not METHODS[name]().needs_probability)
-        }
-        touching = "painting, disc that touches the mask"
-        brushes = PAINTERS | {touching: with_session("paint", CELL_RADIUS)}
-        result["dic_hela"] = rows_of(cells, ways | brushes)
-        parts += [
-            f"## DIC-HeLa: {len(cells)} cells of {options.frames} frames, from {start}",
-            f"The radius of a cell, {CELL_RADIUS:.0f} px, is told once for all.",
-            score_table(result["dic_hela"]),
-        ]
+        made.append(cells(options, None))
+        made += [cells(options, options.cells_model)] if options.cells_model else []
     if options.docs:
-        command = "python benchmarks/refine_clicks.py --docs docs"
-        command += " --jsrt FOLDER" if options.jsrt else ""
-        if options.dic_hela:
-            command += f" --dic-hela FOLDER --frames {options.frames}"
-        command += (
-            f" --cells-model {options.cells_model}" if options.cells_model else ""
-        )
-        command += f" --films {options.films}" if options.films else ""
-        parts.append(f"Made by\n\n```\n{command}\n```")
+        parts = [EXPLAINED, *(part for _, page in made for part in page)]
+        parts.append(f"Made by\n\n```\n{command(options)}\n```")
         options.docs.mkdir(exist_ok=True)
         text = "\n\n".join(parts) + "\n"
         (options.docs / "refine-clicks.md").write_text(text, encoding="utf-8")
-    print(json.dumps(result))
+    print(json.dumps({key: rows for result, _ in made for key, rows in result.items()}))
 
 
 if __name__ == "__main__":

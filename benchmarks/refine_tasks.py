@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.transform import resize
 
+from medseg.instances import CELL_MAP
+
 Mask = NDArray[np.bool_]
 Field = NDArray[np.float32]
 
@@ -30,16 +32,16 @@ def predict(
     model: str, images: dict[str, Path], read: Callable, cache: Path
 ) -> Iterator[tuple[str, NDArray, NDArray]]:
     """Yield id, mask and probabilities of each picture, predicted at most once."""
-    cache.mkdir(parents=True, exist_ok=True)
-    predictor = None
-    for key in images:
-        kept = cache / f"{Path(model).name}-{key}.npz"
-        if not kept.exists():
-            if predictor is None:
-                from medseg.model import load_model
-                from medseg.predict import Predictor
+    from medseg.model import load_model
+    from medseg.predict import Predictor
 
-                predictor = Predictor(load_model(model), threads=1)
+    cache.mkdir(parents=True, exist_ok=True)
+    loaded, predictor = load_model(model), None
+    for key in images:
+        # By the hash: a model of the same name may have been trained again.
+        kept = cache / f"{loaded.sha256[:16]}-{key}.npz"
+        if not kept.exists():
+            predictor = predictor or Predictor(loaded, threads=1)
             found = predictor.predict(read(key), probabilities=True)
             assert found.probabilities is not None
             small = np.rint(found.probabilities * 65535).astype(np.uint16)
@@ -103,9 +105,13 @@ def cell_tasks(
     from PIL import Image as Picture
 
     paths = {p.stem: p for p in sorted((folder / "images").glob("*.png"))[-frames:]}
-    answers = {}
+    answers, cell_map = {}, 0
     if model is not None:
         from medseg.image import Image
+        from medseg.model import load_model
+
+        rule = load_model(model).spec.decoding.instances
+        cell_map = CELL_MAP[rule.method]
 
         def read(key: str) -> Image:
             with Picture.open(paths[key]) as picture:
@@ -133,5 +139,5 @@ def cell_tasks(
                 inside[0] = 0
                 if inside.any():
                     start = mask == int(np.argmax(inside))
-                probability = p[-1].astype(np.float32) / 65535
+                probability = p[cell_map].astype(np.float32) / 65535
             yield Task(f"{key} cell {number}", image, truth, start, probability)

@@ -35,6 +35,8 @@ MAPS: dict[Method, tuple[str, ...]] = {
     "watershed": ("foreground", "distance", "border"),
 }
 """The maps of each method, in the order of the network's channels."""
+CELL_MAP: dict[Method, int] = {"components": 1, "watershed": 0}
+"""Which of them says where cells are."""
 
 
 @dataclass(frozen=True)

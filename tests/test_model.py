@@ -298,6 +298,7 @@ BAD_SPECS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "size": (lambda t: t["inference"].update(size=[0, 8]), "1 to 4096"),
     "overlap": (lambda t: t["inference"].update(overlap=0.95), "0 to 0.9"),
     "batch": (lambda t: t["inference"].update(batch=0), "1 to 256"),
+    "layers": (lambda t: t["inference"].update(exact_layers=17), "0 to 16"),
     "step": (lambda t: t["preprocessing"][0].update(name="LoadImage"), "no step"),
     "decoding": (lambda t: t["decoding"].update(name="argmax"), "Use threshold"),
     "threshold": (lambda t: t["decoding"].update(thresholds=[1.0]), "between 0 and 1"),

@@ -25,6 +25,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from medseg.engines import ladder
+from medseg.engines.openvino import has_bfloat16
 from medseg.engines.torch import TorchEngine
 from medseg.errors import ConfigError, FileError
 from medseg.geometry import Geometry
@@ -413,6 +414,18 @@ def test_torch_runs_where_openvino_is_not_installed(
 def test_the_version_of_openvino_is_told_where_it_runs() -> None:
     made = Predictor(Model(tiny_spec(), tiny_network(), Path()), engine="openvino")
     assert "openvino" in made.describe()["versions"]
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16 units")
+def test_layers_left_in_float32_are_told() -> None:
+    lower = replace(tiny_spec().inference, precision="bfloat16", exact_layers=2)
+    model = Model(tiny_spec(inference=lower), tiny_network(), Path())
+    made = Predictor(model, engine="openvino").describe()
+    assert made["precision"] == "bfloat16"
+    assert made["parameters"]["exact_layers"] == 2
+    exact = Predictor(model, engine="openvino", precision="float32").describe()
+    assert exact["precision"] == "float32"
+    assert "exact_layers" not in exact["parameters"]
 
 
 def test_colour_becomes_grey_or_the_other_way() -> None:

@@ -24,7 +24,7 @@ def describe(models: Sequence[Model], engine: Engine) -> dict[str, Any]:
     """Return what decides a result apart from the image."""
     inference, decoding = models[0].spec.inference, models[0].spec.decoding
     rule = decoding.instances
-    cut = inference.exact_layers and engine.precision != "float32"
+    rounded = engine.name == "openvino" and engine.precision != "float32"
     hashes = [m.sha256 for m in models]
     several = hashlib.sha256("".join(hashes).encode()).hexdigest()
     return {
@@ -55,7 +55,7 @@ def describe(models: Sequence[Model], engine: Engine) -> dict[str, Any]:
             "decoding": decoding.name,
             "thresholds": list(decoding.thresholds),
             **({"instances": to_plain(rule)} if rule is not None else {}),
-            **({"exact_layers": inference.exact_layers} if cut else {}),
+            **({"exact_layers": inference.exact_layers} if rounded else {}),
         },
     }
 
