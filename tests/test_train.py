@@ -410,6 +410,34 @@ class TestLoop:
         for a, b in zip(whole.parameters(), again.parameters(), strict=True):
             assert torch.equal(a, b)
 
+    def test_what_is_frozen_stays_bit_by_bit(self, config_file: Path) -> None:
+        path = changed(config_file, "epochs = 4", "epochs = 1")
+        second = '[[stage]]\nsize = [32, 32]\nepochs = 1\nfrozen = ["encoder"]\n'
+        path.write_text(path.read_text() + second)
+        config, file = load_config(path), path.parent / "run.ckpt"
+        split = find_cases(config.data)
+
+        def network() -> dict[str, torch.Tensor]:
+            return torch.load(file, weights_only=True)["network"]
+
+        kept: list[dict[str, torch.Tensor]] = []
+
+        def look(log: EpochLog, total: int) -> None:
+            if log.epoch == 1:  # before its checkpoint is written
+                kept.append(network())
+
+        fit(config, list(split.train), split.held_cases, file, look)
+        before, after = kept[0], network()
+        same = {name for name in before if torch.equal(before[name], after[name])}
+        frozen = {name for name in before if name.startswith("encoder.")}
+        assert any("running_mean" in name for name in frozen)
+        assert same == frozen
+
+    def test_a_part_that_is_not_there_cannot_be_frozen(self, config_file: Path) -> None:
+        changed(config_file, "batch = 2", 'batch = 2\nfrozen = ["encodre"]')
+        with pytest.raises(ConfigError, match="no part 'encodre'.*encoder, dropout"):
+            train(config_file)
+
     def test_it_learns_the_discs(self, config_file: Path) -> None:
         path = changed(config_file, "epochs = 4", "epochs = 40")
         off = "\n".join(f"{name} = 0" for name in OFF)

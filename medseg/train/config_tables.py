@@ -145,6 +145,8 @@ class StageConfig:
     learning_rate: float = 2e-3
     augmentation: float = 1.0
     """Factor on all of the configuration's augmentation, from 0 to 1."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the network, as ``encoder``, that stay as they are in this stage."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "stage.epochs", f"is {self.epochs}", "Use 1 or more")

@@ -151,6 +151,9 @@ def _epoch(
 ) -> EpochLog:
     stage, start = config.stage[number], time.monotonic()
     state.network.train()
+    frozen = [state.network.module.get_submodule(name) for name in stage.frozen]
+    for part in frozen:
+        part.eval()  # batch statistics stay as well
     total, rate = 0.0, 0.0
     for step, (image, *truth) in enumerate(loader):
         done = (epoch - first + step / len(loader)) / stage.epochs
@@ -167,6 +170,9 @@ def _epoch(
             )
         state.optimizer.zero_grad()
         fabric.backward(loss)
+        for part in frozen:
+            # Several devices may not be told between stages what has no gradient.
+            part.zero_grad()
         fabric.clip_gradients(state.network, state.optimizer, max_norm=5.0)
         state.optimizer.step()
         state.average.update_parameters(cast("nn.Module", state.network.module))

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from medseg.errors import ConfigError
 from medseg.instances import MAPS
 from medseg.labels import Label, LabelSet
 from medseg.model_spec import (
@@ -55,10 +56,17 @@ def build_network(config: TrainConfig) -> nn.Module:
     """Return the network of a configuration with the weights it starts from.
 
     Raises:
-        ConfigError: If its name or an argument is unknown.
+        ConfigError: If its name or an argument is unknown, or a stage freezes a
+            part that it has not.
         FileError: If the weights cannot be used.
     """
     network = build(config.network.name, network_arguments(config))
+    parts = {name for name, _ in network.named_modules() if name}
+    for name in (name for stage in config.stage for name in stage.frozen):
+        if name not in parts:
+            top = ", ".join(part for part, _ in network.named_children())
+            problem = f"{config.network.name} has no part {name!r}"
+            raise ConfigError("stage.frozen", problem, f"Choose from {top}")
     if config.network.pretrained:
         load_pretrained(network, Path(config.network.pretrained))
     return network
