@@ -64,13 +64,30 @@ def overlaps(
         raise ConfigError(
             "masks",
             f"one is {_size(a)}, the other {_size(b)} pixels",
-            "Compare masks of the same movie",
+            "Compare masks on the same grid",
         )
     a_values, a_index = compact(a)
     b_values, b_index = compact(b)
     size = len(a_values) * len(b_values)
     table = np.bincount(a_index * len(b_values) + b_index, minlength=size)
     return a_values, b_values, table.reshape(len(a_values), len(b_values))
+
+
+def superpixel_vote(labels: Mask, superpixels: Mask) -> Mask:
+    """Return labels in which every superpixel has the one most of its pixels had.
+
+    Of labels with as many pixels the lowest wins. A second vote changes nothing.
+
+    Args:
+        labels: ``([Z,] Y, X)`` class of each pixel, 0 counts like any other.
+        superpixels: Of the same shape, the superpixel of each pixel.
+
+    Raises:
+        ConfigError: If the shapes differ or a label is below 0.
+    """
+    values, classes, table = overlaps(superpixels, labels)
+    winners = classes[table.argmax(axis=1)].astype(labels.dtype)
+    return winners[np.searchsorted(values, superpixels)]
 
 
 def compact(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

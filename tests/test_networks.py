@@ -40,11 +40,13 @@ TINY = {
         "interpolation": "linear",
     },
     "pixel_classifier": {},
+    "scene_labelling": {"widths": (4, 8, 8), "passes": 2},
     "linknet": {"width": 1 / 8},
     "pspnet": {"width": 1 / 8},
     "fpn": {"width": 1 / 8},
     "deeplab": {"width": 1 / 8},
     "efficient_unet": {"widths": (4, 4, 4, 4)},
+    "autoencoder": {"patch": 4, "widths": (16,), "code": 4},
 }
 FLAT = ("efficient_unet",)  # starts from photographs
 UNPOOLING = ("segnet", "deconvnet")

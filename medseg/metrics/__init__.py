@@ -11,6 +11,7 @@ from medseg.metrics.aggregate import (
     summarise,
 )
 from medseg.metrics.cases import UNIONS, Score, evaluate_pair, missing_score
+from medseg.metrics.depth import DepthScores, depth_scores
 from medseg.metrics.overlap import Counts, count, dice, iou, precision, sensitivity
 from medseg.metrics.surface import SurfaceDistances, surface_distances
 
@@ -18,6 +19,7 @@ __all__ = [
     "UNIONS",
     "Agreement",
     "Counts",
+    "DepthScores",
     "Interval",
     "Score",
     "Summary",
@@ -25,6 +27,7 @@ __all__ = [
     "agreement",
     "bootstrap_interval",
     "count",
+    "depth_scores",
     "dice",
     "evaluate_pair",
     "iou",

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from medseg.errors import ConfigError
+from medseg.networks.autoencoder import Autoencoder
 from medseg.networks.deconvnet import DeconvNet
 from medseg.networks.deeplab import DeepLab
 from medseg.networks.efficient_unet import EfficientUNet
@@ -22,6 +23,7 @@ from medseg.networks.fpn import FPN
 from medseg.networks.linknet import LinkNet
 from medseg.networks.pixel_classifier import PixelClassifier
 from medseg.networks.pspnet import PSPNet
+from medseg.networks.scene_labelling import SceneLabelling
 from medseg.networks.segnet import SegNet
 from medseg.networks.sliding_window import SlidingWindow
 from medseg.networks.unet import UNet
@@ -40,11 +42,13 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "fcn_convt_skip": FCNConvTSkip,
     "sliding_window": SlidingWindow,
     "pixel_classifier": PixelClassifier,
+    "scene_labelling": SceneLabelling,
     "linknet": LinkNet,
     "pspnet": PSPNet,
     "fpn": FPN,
     "deeplab": DeepLab,
     "efficient_unet": EfficientUNet,
+    "autoencoder": Autoencoder,
 }
 
 

@@ -151,7 +151,8 @@ def _epoch(
 ) -> EpochLog:
     stage, start = config.stage[number], time.monotonic()
     state.network.train()
-    frozen = [state.network.module.get_submodule(name) for name in stage.frozen]
+    network = cast("nn.Module", state.network.module)
+    frozen = [network.get_submodule(name) for name in stage.frozen]
     for part in frozen:
         part.eval()  # batch statistics stay as well
     total, rate = 0.0, 0.0
@@ -175,7 +176,7 @@ def _epoch(
             part.zero_grad()
         fabric.clip_gradients(state.network, state.optimizer, max_norm=5.0)
         state.optimizer.step()
-        state.average.update_parameters(cast("nn.Module", state.network.module))
+        state.average.update_parameters(network)
         total += loss.item()
     seconds = time.monotonic() - start
     return EpochLog(epoch, number, total / len(loader), rate, seconds)
