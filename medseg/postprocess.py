@@ -19,7 +19,7 @@ from medseg.errors import ConfigError
 Mask = NDArray[np.bool_]
 
 # Pixels whose pieces are labelled at once; each takes 12 bytes meanwhile.
-_SLAB = 2**22
+_SLAB = 2**20
 
 
 def box(mask: Mask, margin: int = 0) -> tuple[slice, ...] | None:

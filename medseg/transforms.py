@@ -128,8 +128,10 @@ def _average_first_axis(pixels: Pixels, size: int) -> Pixels:
     """Average ``(C, Y, ...)`` to ``(C, size, ...)`` over the cells of ``area``."""
     length = pixels.shape[1]
     edges = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-    rows = [pixels[:, a:b].mean(axis=1, dtype=np.float32) for a, b in edges]
-    return np.stack(rows, axis=1)
+    averages = np.empty((len(pixels), size, *pixels.shape[2:]), np.float32)
+    for row, (a, b) in enumerate(edges):
+        pixels[:, a:b].mean(axis=1, dtype=np.float32, out=averages[:, row])
+    return averages
 
 
 def _to_range(

@@ -208,8 +208,11 @@ def test_a_folder_in_the_way_is_a_file_error(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["m.tif"]
 
 
+@pytest.mark.parametrize(
+    "loss", [lambda pixels: pixels * 0, lambda pixels: pixels[:-1]]
+)
 def test_a_writer_that_loses_pixels_is_caught(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loss: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from medseg.io import write
 
@@ -218,7 +221,7 @@ def test_a_writer_that_loses_pixels_is_caught(
     def careless(
         stream: Any, path: Path, pixels: Any, geometry: Any, block: Any
     ) -> None:
-        real(stream, path, pixels * 0, geometry, block)
+        real(stream, path, loss(pixels), geometry, block)
 
     monkeypatch.setitem(write._ENCODERS, "tiff", careless)
     with pytest.raises(FileError, match="read back with other pixels"):

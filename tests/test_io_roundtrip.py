@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 import warnings
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from medseg.io import (
     write_image,
     write_segmentation,
 )
+from medseg.io.limits import Limits
+from medseg.io.read import opened
 from medseg.labels import Label, LabelSet, chest_labels
 from medseg.segmentation import Segmentation
 
@@ -338,3 +341,33 @@ def test_nothing_is_said_about_a_good_file(tmp_path: Path) -> None:
         for seg in ALL_MASKS:
             write_segmentation(seg, tmp_path / "m.nii.gz")
             read_image(tmp_path / "m.nii.gz")
+
+
+@pytest.mark.parametrize("layout", [{}, {"tile": (16, 32)}, {"rowsperstrip": 7}])
+@pytest.mark.parametrize("shape", [(1, 40, 50), (3, 40, 50)])
+def test_the_parts_of_a_file_are_the_whole(
+    layout: dict[str, object], shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 9, shape).astype(np.uint16)
+    options = {"photometric": "minisblack", "planarconfig": None, **layout}
+    tifffile.imwrite(tmp_path / "m.tif", pixels, metadata={"axes": "CYX"}, **options)
+    write_image(Image.from_array(pixels), tmp_path / "m.nrrd")
+    for name in ("m.tif", "m.nrrd"):
+        with opened(tmp_path / name, Limits()) as file:
+            found = np.zeros(file.shape, file.dtype)
+            for where, part in file.parts():
+                found[where] += part + 1  # each pixel once
+        np.testing.assert_array_equal(found, pixels + 1)
+
+
+def test_a_mask_is_written_in_less_memory_than_it_takes(tmp_path: Path) -> None:
+    mask = np.zeros((5, 1000, 1000), np.uint8)
+    mask[:, 200:700, 300:600] = 1
+    seg = Segmentation(mask, chest_labels(), Geometry.pixels(2))
+    write_segmentation(seg, tmp_path / "first.tif")  # imports what it needs
+    tracemalloc.start()
+    write_segmentation(seg, tmp_path / "second.tif")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < mask[0].size
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "second.tif").mask, mask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,18 @@ def test_a_lung_in_two_large_pieces_is_measured_whole():
     seg = chest()
     seg.mask[1, 10:90, 110:112] = 0
     assert measure(seg).thoracic_width == 130
+
+
+def test_memory_is_that_of_the_boxes_around_structures():
+    small = chest(heart=(80, 60, 15, 20), left_lung=(70, 90, 20, 40))
+    wide = np.zeros((3, 1000, 1400), np.uint8)
+    wide[:, :100, :140] = small.mask
+    tracemalloc.start()
+    found = measure(Segmentation(wide, small.labels, PIXELS))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == measure(small)
+    assert peak < wide[0].size / 4
 
 
 def test_ratio_does_not_depend_on_mirroring_or_size():

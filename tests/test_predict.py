@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
@@ -333,6 +336,33 @@ def test_a_very_large_mask_is_cleaned_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert mask.sum() == 3
 
 
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="np.zeros is asked elsewhere")
+def test_a_very_large_mask_takes_memory_where_it_is_written() -> None:
+    labels = LabelSet(LUNGS, "overlapping")
+    before = resident()
+    mask = decode.new_mask(labels, (64, 2**21))  # 268 MB
+    mask[:, :, :4096] = 1
+    assert mask[:, :, 4096:].max() == 0
+    assert resident() - before < 2**26
+    small = decode.new_mask(labels, (6, 5))
+    assert small.shape == (2, 6, 5)
+    assert mask.dtype == small.dtype == np.uint8
+
+
+def test_a_very_large_mask_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(tiny_spec(), tiny_network(), Path())
+    wanted = torch_predictor(model).predict(Image.from_array(FILM))
+    monkeypatch.setattr(decode, "_SPARSE", 0)
+    found = torch_predictor(model).predict(Image.from_array(FILM))
+    np.testing.assert_array_equal(found.mask, wanted.mask)
+    assert found.mask.dtype == wanted.mask.dtype
+
+
 def test_entropy() -> None:
     values = np.array([[[0.5, 0.0, 1.0, 0.9]], [[0.0, 0.0, 0.5, 0.9]]], np.float32)
     bits = -(0.9 * np.log2(0.9) + 0.1 * np.log2(0.1))
@@ -369,6 +399,29 @@ def test_a_film_through_a_real_model() -> None:
     stages = predictor.finish(p := predictor.prepare(image), predictor.infer(p))
     assert stages.mask.tobytes() == found.mask.tobytes()
     assert dict(stages.provenance) == dict(plain.provenance)
+
+
+def test_the_pixels_go_when_the_network_has_its_input() -> None:
+    predictor = torch_predictor(Model(tiny_spec(), tiny_network(), Path()))
+    geometry = Geometry.upright((0.2, 0.3))
+    wanted = predictor.predict(Image.from_array(FILM, geometry))
+    image = Image.from_array(FILM.copy(), geometry)
+    pixels = weakref.ref(image.pixels)
+    prepared = predictor.prepare(image)
+    del image
+    assert pixels() is None
+    found = predictor.finish(prepared, predictor.infer(prepared))
+    np.testing.assert_array_equal(found.mask, wanted.mask)
+    assert found.geometry == geometry
+    assert dict(found.provenance) == dict(wanted.provenance)
+
+
+def test_the_pixels_stay_where_an_image_may_be_looked_at_again() -> None:
+    spec = tiny_spec()
+    sized = replace(spec, inference=replace(spec.inference, diameter=8.0))
+    image = Image.from_array(FILM)
+    prepared = torch_predictor(Model(sized, tiny_network(), Path())).prepare(image)
+    assert prepared.image is image
 
 
 def test_both_engines_give_the_same_labels() -> None:

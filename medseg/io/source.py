@@ -56,6 +56,7 @@ class Source:
 # Pixels as (C, [Z,] Y, X) and notes on them; True asks for values as stored, which
 # in a mask are labels: no inversion, no palette.
 Load = Callable[[bool], tuple[NDArray[Any], tuple[str, ...]]]
+Index = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Opened:
         meta: Modality, photometric, bits.
         notes: One line for each thing that was read by a stated rule.
         block: What medseg itself wrote beside the pixels, if anything.
+        strips: Reads the values as stored part by part, where the format can.
     """
 
     format: str
@@ -82,6 +84,17 @@ class Opened:
     meta: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     block: Block | None = None
+    strips: Callable[[], Iterator[tuple[Index, NDArray[Any]]]] | None = None
+
+    def parts(self) -> Iterator[tuple[Index, NDArray[Any]]]:
+        """Yield where the parts of the values as stored lie, and the parts.
+
+        They need not be in memory at once; where the format cannot, one part is all.
+        """
+        if self.strips is not None:
+            yield from self.strips()
+        else:
+            yield (), self.load(True)[0]
 
 
 @contextmanager

@@ -18,19 +18,21 @@ from medseg.io.source import Opened, Source, parsing
 from medseg.io.tiff_metadata import Layout, describe, read_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from tifffile import TiffPage
 
     from medseg.io.block import Block
+    from medseg.io.source import Index
 
 # Without a handler tifffile's complaints would go to stderr. Once, not once a file:
 # a logger keeps every handler that it gets.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _MAX_PAGES = 2**16
+_BUFFER = 2**24  # bytes of packed strips read at once; tifffile would take 256 MB
 _PHOTOMETRIC = {0: "WhiteIsZero", 1: "BlackIsZero", 2: "RGB", 3: "palette", 6: "YCbCr"}
 _COLOURS = (2, 6)
 _ALPHA = (1, 2)  # what ExtraSamples calls associated and unassociated alpha
@@ -75,6 +77,9 @@ def open_tiff(source: Source) -> Opened:
         },
         (*layout.notes, *_alpha(first)),
         layout.block,
+        (lambda: _strips(source, pages))
+        if _plain(first) and not layout.depth
+        else None,
     )
 
 
@@ -294,15 +299,34 @@ def _load(
 def _stack(pages: list[TiffPage], mask: bool) -> NDArray[Any]:
     """Return all pages as ``(P, S, Y, X)``."""
     first = pages[0]
-    plain = first.samplesperpixel == 1 and first.photometric == 1
-    if not plain or first.dtype is None:
+    if not _plain(first) or first.dtype is None:
         return np.stack([_page_samples(page, mask) for page in pages])
     size = (first.imagelength, first.imagewidth)
     # Decoded in place: a stack of masks is not copied again.
     stack = np.empty((len(pages), 1, *size), np.dtype(first.dtype).newbyteorder("="))
     for page, plane in zip(pages, stack, strict=True):
-        page.asarray(out=plane[0].reshape(page.shape), maxworkers=1)
+        out = plane[0].reshape(page.shape)
+        page.asarray(out=out, maxworkers=1, buffersize=_BUFFER)
     return stack
+
+
+def _plain(page: TiffPage) -> bool:
+    """Return whether the samples are the values: grey, and high is bright."""
+    return bool(page.samplesperpixel == 1 and page.photometric == 1)
+
+
+def _strips(
+    source: Source, pages: list[TiffPage]
+) -> Iterator[tuple[Index, NDArray[Any]]]:
+    """Yield where each strip or tile of plain pages lies in ``(P, Y, X)``, and it."""
+    with parsing(source, "TIFF"):
+        for number, page in enumerate(pages):
+            segments = page.segments(maxworkers=1, buffersize=_BUFFER)
+            for pixels, (_, _, y, x, _), _ in segments:
+                assert pixels is not None  # segments of 0 bytes have been refused
+                part = pixels[:, : page.imagelength - y, : page.imagewidth - x, 0]
+                ends = (number + 1, y + part.shape[1], x + part.shape[2])
+                yield tuple(map(slice, (number, y, x), ends)), part
 
 
 def _page_samples(page: TiffPage, mask: bool) -> NDArray[Any]:

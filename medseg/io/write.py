@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -20,6 +20,7 @@ from medseg.io.nrrd_write import write_nrrd
 from medseg.io.raster import png_bytes
 from medseg.io.read import opened
 from medseg.io.sniff import SUFFIXES, suffix_of
+from medseg.io.source import Index
 from medseg.io.tiff import write_tiff
 from medseg.labels import LabelSet
 
@@ -107,10 +108,17 @@ def write_segmentation(
             f"a PNG cannot hold {len(seg.labels)} overlapping labels",
             "Write .tif, or split the labels into one PNG each",
         )
-    mask = seg.mask.astype(bool).view(np.uint8) if overlapping else seg.mask
+    mask = _zeros_and_ones(seg.mask) if overlapping else seg.mask
     pixels = as_label_type(path, mask, kind)
     _write(path, kind, pixels, seg.geometry, seg.labels)
     return (path,)
+
+
+def _zeros_and_ones(mask: NDArray[Any]) -> NDArray[Any]:
+    """Return 1 where a mask is not 0; without a copy if it is so already."""
+    if mask.dtype == np.uint8 and mask.max(initial=0) <= 1:
+        return mask
+    return mask.astype(bool).view(np.uint8)
 
 
 def as_label_type(path: Path, mask: NDArray[Any], kind: str) -> NDArray[Any]:
@@ -202,13 +210,22 @@ def _write(
 
 def _check_written(path: Path, part: Path, pixels: NDArray[Any], block: Block) -> None:
     with opened(part, _UNLIMITED, name=path.name) as file:
-        back, _ = file.load(True)
-        same = back.dtype == pixels.dtype and _equal(back, pixels)
+        same = _same(file.parts(), pixels)
         if not same or not file.geometry.matches(block.geometry, 1e-3):
             what = "geometry" if same else "pixels"
             raise FileError(path, f"read back with other {what} than written; not kept")
         if file.block is None or file.block.labels != block.labels:
             raise FileError(path, "read back with other labels than written; not kept")
+
+
+def _same(parts: Iterable[tuple[Index, NDArray[Any]]], pixels: NDArray[Any]) -> bool:
+    """Return whether the parts are those of ``pixels``, and all of them."""
+    seen = 0
+    for where, part in parts:
+        if part.dtype != pixels.dtype or not _equal(part, pixels[where]):
+            return False
+        seen += part.size
+    return seen == pixels.size
 
 
 def _equal(back: NDArray[Any], pixels: NDArray[Any]) -> bool:

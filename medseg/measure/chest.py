@@ -12,6 +12,7 @@ single row of both lungs instead gives 0.0042.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from medseg.errors import ConfigError
 from medseg.geometry import Unit
-from medseg.postprocess import remove_small
+from medseg.postprocess import box, piece_sizes, remove_small
 from medseg.segmentation import Segmentation
 
 Mask = NDArray[np.bool_]
@@ -69,6 +70,20 @@ class Line(NamedTuple):
     def length(self) -> float:
         """Length in pixels."""
         return float(np.hypot(*np.subtract(self.end, self.start)))
+
+
+class Extent(NamedTuple):
+    """How far a structure reaches.
+
+    Args:
+        pixels: How many it has.
+        columns: The first and the last one that it reaches, stray pieces left out.
+        rows: In which it reaches each of the two.
+    """
+
+    pixels: int
+    columns: tuple[int, int]
+    rows: tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -157,13 +172,14 @@ def measure(seg: Segmentation) -> ChestMeasurement:
             f"the mask has {seg.geometry.ndim} spatial axes",
             "Measure one film at a time",
         )
-    right, left, heart = (_find(seg, n) for n in ("right_lung", "left_lung", "heart"))
+    right, left, heart = (_extent(seg, n) for n in ("right_lung", "left_lung", "heart"))
     thorax_line = width_line([right, left])
     heart_line = width_line([heart])
     height, width = _pixel_size(seg)
     heart_width = heart_line.length * width if heart_line else np.nan
     thoracic_width = thorax_line.length * width if thorax_line else np.nan
-    areas = [_area(m, height * width) for m in (right, left, heart)]
+    pixel = height * width
+    areas = [x.pixels * pixel if x else np.nan for x in (right, left, heart)]
     return ChestMeasurement(
         ctr=heart_width / thoracic_width,
         heart_line=heart_line,
@@ -187,34 +203,55 @@ def _pixel_size(seg: Segmentation) -> tuple[float, float]:
     return seg.geometry.spacing[0], seg.geometry.spacing[1]
 
 
-def _find(seg: Segmentation, name: str) -> Mask:
-    if name in seg.labels.names:
-        return seg.structure(name)
-    return np.zeros(seg.spatial_shape, bool)
+def _extent(seg: Segmentation, name: str) -> Extent | None:
+    """Return the extent of a structure; None where it is missing or empty.
 
-
-def _area(mask: Mask, pixel: float) -> float:
-    pixels = int(np.count_nonzero(mask))
-    return pixels * pixel if pixels else np.nan
-
-
-def width_line(masks: list[Mask]) -> Line | None:
-    """Return the horizontal line over the joint extent of masks ``(Y, X)``.
-
-    It is drawn at the mean level of the two outermost points. None if any of the
-    masks is empty.
+    Nothing is copied of a mask of 0 and 1, and else the box around it.
     """
-    if not all(m.any() for m in masks):
+    if name not in seg.labels.names:
         return None
-    joint = np.logical_or.reduce([_without_specks(m) for m in masks])
-    columns = np.flatnonzero(joint.any(axis=0))
+    overlapping = seg.labels.kind == "overlapping"
+    mask = seg.mask[seg.labels.index(name)] if overlapping else seg.structure(name)
+    around = box(mask)
+    if around is None:
+        return None
+    y, x = (part.start for part in around)
+    inside = mask[around]
+    binary = inside.dtype == np.uint8 and inside.max() == 1
+    inside = inside.view(np.bool_) if binary else inside > 0
+    kept = _without_specks(inside)
+    columns = np.flatnonzero(kept.any(axis=0))
     first, last = int(columns[0]), int(columns[-1])
-    levels = [np.flatnonzero(joint[:, x]).mean() for x in (first, last)]
-    y = float(np.mean(levels))
+    return Extent(
+        int(np.count_nonzero(inside)),
+        (x + first, x + last),
+        (y + np.flatnonzero(kept[:, first]), y + np.flatnonzero(kept[:, last])),
+    )
+
+
+def width_line(extents: Sequence[Extent | None]) -> Line | None:
+    """Return the horizontal line over the joint extent of structures.
+
+    It is drawn at the mean level of the two outermost points. None if any of them is
+    missing.
+    """
+    known = [extent for extent in extents if extent is not None]
+    if len(known) < len(extents):
+        return None
+    first = min(extent.columns[0] for extent in known)
+    last = max(extent.columns[1] for extent in known)
+    levels = [
+        np.unique(np.concatenate([e.rows[side] for e in known if e.columns[side] == x]))
+        for side, x in enumerate((first, last))
+    ]
+    y = float(np.mean([rows.mean() for rows in levels]))
     return Line((y, first - 0.5), (y, last + 0.5))
 
 
 def _without_specks(mask: Mask) -> Mask:
-    kept = remove_small(mask, _SPECK * np.count_nonzero(mask))
+    least = _SPECK * np.count_nonzero(mask)
+    if (piece_sizes(mask) >= least).all():  # no map of the pieces is needed
+        return mask
+    kept = remove_small(mask, least)
     # A mask of nothing but specks (scattered noise) is measured as it is.
     return kept if kept.any() else mask

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +19,10 @@ from medseg.postprocess import box, fill_holes, keep_largest, remove_small
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
-# Numbers in a slab of resampled probabilities: 16 MB.
-_SLAB = 2**22
+# Numbers in a slab of resampled probabilities: 4 MB.
+_SLAB = 2**20
+# Masks of more pixels than this take memory page by page.
+_SPARSE = 2**26
 # The rules about shape run again on the image's own grid up to this many pixels.
 _LARGE = 2**26
 
@@ -76,10 +83,25 @@ def slabs(size: Sequence[int], channels: int) -> Iterator[slice]:
 def new_mask(labels: LabelSet, size: Sequence[int]) -> NDArray[np.integer]:
     """Return an empty mask: a channel a label if they overlap, else one map."""
     if labels.kind == "instances":
-        return np.zeros(tuple(size), np.int32)
+        return _zeros(size, np.dtype(np.int32))
     if labels.kind == "overlapping":
-        return np.zeros((len(labels), *size), np.uint8)
-    return np.zeros(tuple(size), np.min_scalar_type(max(x.value for x in labels)))
+        return _zeros((len(labels), *size), np.dtype(np.uint8))
+    return _zeros(size, np.min_scalar_type(max(x.value for x in labels)))
+
+
+def _zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return zeros that take memory only where something is written to them.
+
+    So do those of `np.zeros`, but it asks Linux for pages of 2 MB, which are whole
+    rows of a very large film: most of each is background.
+    """
+    count = math.prod(shape)
+    if count <= _SPARSE or sys.platform != "linux":
+        return np.zeros(tuple(shape), dtype)
+    memory = mmap.mmap(-1, count * dtype.itemsize, mmap.MAP_PRIVATE)
+    with suppress(OSError):  # a kernel that has small pages alone
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 def label_values(labels: LabelSet) -> NDArray[np.integer]:
@@ -132,8 +154,10 @@ def decode_resampled(
         extent = [w.stop - w.start for w in window]
         for part in slabs(extent, 1):
             rows = slice(window[0].start + part.start, window[0].start + part.stop)
-            fine = resample(one, size, [rows, *window[1:]])
-            np.greater(fine, limit32, out=channel[(rows, *window[1:])].view(np.bool_))
+            on = resample(one, size, [rows, *window[1:]]) > limit32
+            inside = box(on)
+            if inside is not None:  # what is not written to takes no memory
+                channel[(rows, *window[1:])][inside] = on[inside]
     return mask
 
 

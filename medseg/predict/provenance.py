@@ -25,6 +25,7 @@ def describe(models: Sequence[Model], engine: Engine) -> dict[str, Any]:
     inference, decoding = models[0].spec.inference, models[0].spec.decoding
     rule = decoding.instances
     rounded = engine.name == "openvino" and engine.precision != "float32"
+    exact = inference.exact_layers if rounded else 0
     hashes = [m.sha256 for m in models]
     several = hashlib.sha256("".join(hashes).encode()).hexdigest()
     return {
@@ -55,7 +56,7 @@ def describe(models: Sequence[Model], engine: Engine) -> dict[str, Any]:
             "decoding": decoding.name,
             "thresholds": list(decoding.thresholds),
             **({"instances": to_plain(rule)} if rule is not None else {}),
-            **({"exact_layers": inference.exact_layers} if rounded else {}),
+            **({"exact_layers": exact} if exact else {}),
         },
     }
 

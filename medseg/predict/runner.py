@@ -29,10 +29,11 @@ KEPT = 2**27
 class Prepared:
     """An image ready for the network.
 
-    ``inputs`` has one entry a model: the whole input ``(C, *size)``, or a function
-    that reads windows of it. It is empty for a volume that a 2-D model goes through
-    slice by slice. ``grid`` is the size that the network sees, before a Resize, of
-    the image enlarged by ``scale``.
+    ``image`` is without its pixels (all read as 0, in no memory) where the network's
+    input has all that is needed of them. ``inputs`` has one entry a model: the whole
+    input ``(C, *size)``, or a function that reads windows of it. It is empty for a
+    volume that a 2-D model goes through slice by slice. ``grid`` is the size that the
+    network sees, before a Resize, of the image enlarged by ``scale``.
     """
 
     image: Image
@@ -76,6 +77,9 @@ class Runner:
         """Return the input of each model, and the grid that the network sees."""
         pixels = scaled(image.pixels, scale)
         inputs = tuple(model_input(m.spec, pixels) for m in self.ensemble.models)
+        inference = self.spec.inference
+        if inference.mode == "resize" and inference.diameter is None:
+            image = _without_pixels(image)  # looked at once, at one scale
         return Prepared(image, inputs, tuple(pixels.shape[1:]), digest, scale)
 
     def run(
@@ -157,3 +161,9 @@ class Runner:
                 part = (slice(None), slice(low - start, high - start), *inside[1:])
                 rows = slice(low - inside[0].start, high - inside[0].start)
                 yield rows, values[part]
+
+
+def _without_pixels(image: Image) -> Image:
+    """Return an image of the same shape, geometry and facts that holds no memory."""
+    blank = np.broadcast_to(image.pixels.dtype.type(0), image.pixels.shape)
+    return Image(blank, image.geometry, image.meta)
