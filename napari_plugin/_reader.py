@@ -44,7 +44,7 @@ def get_folder_reader(path: str | Sequence[str]) -> Reader | None:
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     if len(paths) != 1 or not Path(paths[0]).is_dir():
         return None
-    folder = Path(paths[0])
+    folder = _full(paths[0])
     try:
         names = _some_names(folder)
         return _folder_reader(folder, names)
@@ -110,8 +110,8 @@ def _name(path: Path) -> str:
 def _read_files(path: str | Sequence[str]) -> list[LayerData]:
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     if len(paths) > 1:
-        return _read_stack([Path(p) for p in paths])
-    return read_layers(Path(paths[0]))
+        return _read_stack([_full(p) for p in paths])
+    return read_layers(_full(paths[0]))
 
 
 def read_layers(path: Path) -> list[LayerData]:
@@ -245,7 +245,12 @@ def _read_split(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def _only(path: str | Sequence[str]) -> Path:
-    return Path(path if isinstance(path, str | os.PathLike) else path[0])
+    return _full(path if isinstance(path, str | os.PathLike) else path[0])
+
+
+def _full(path: str | os.PathLike[str]) -> Path:
+    """Return the whole path: journals outlive the folder that napari was started in."""
+    return Path(os.path.abspath(path))
 
 
 def _read_movie(path: str | Sequence[str]) -> list[LayerData]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 WIDGET = "Segment"
+_SETTLED_MS = 500  # by then the widget has taken its part of the window
 
 
 def open_paths(viewer: Viewer, paths: Sequence[str]) -> list[str]:
@@ -31,10 +32,12 @@ def main(paths: Sequence[str]) -> None:
     """Show a window with the segment widget and ``paths``; return when it closes."""
     import napari
     from napari.utils.notifications import show_error
+    from qtpy.QtCore import QTimer
 
     viewer = napari.Viewer(title="medseg")
     problems = open_paths(viewer, paths)
     viewer.window.add_plugin_dock_widget("medseg", WIDGET)
+    QTimer.singleShot(_SETTLED_MS, viewer.reset_view)
     for line in problems:
         print(line, file=sys.stderr)
         show_error(line)

@@ -29,6 +29,7 @@ class ModelInfo:
         mirrors: Whether it names mirror images, which the test-time augmentation needs.
         diameter: Of the cells that it learnt, in pixels; None where it names none.
         cell_map: For instances: which of the network's maps says where cells are.
+        colour: Whether it sees red, green and blue; else images are turned to grey.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelInfo:
     mirrors: bool = False
     diameter: float | None = None
     cell_map: int = 1
+    colour: bool = False
     description: str = ""
     licence: str = ""
 
@@ -88,6 +90,7 @@ def read_model(folder: Path, source: str | None = None) -> ModelInfo:
         diameter=float(diameter) if isinstance(diameter, int | float) else None,
         # The maps are background and cell, or foreground, distance and border.
         cell_map=0 if rule.get("method") == "watershed" else 1,
+        colour=table.get("channels", "grey") != "grey",
         description=_text(table, "description"),
         licence=_text(table, "licence"),
     )

@@ -163,7 +163,7 @@ def restore(viewer: ViewerModel, found: Found) -> tuple[Labels, str]:
     """
     header = found.header
     journal = _replay(viewer, found)
-    layer = _open_mask(viewer, header)
+    layer = _open_mask(viewer, header) or _opened_mask(viewer, header)
     remarks = []
     if not journal.complete:
         remarks.append("the last change was cut off and is lost")
@@ -232,7 +232,7 @@ def _facts(table: dict[str, Any], header: Header) -> dict[str, Any]:
         structure=table.get("structure"),
         group=table.get("group"),
         source=table.get("source"),
-        path=header.mask_path or None,
+        path=header.mask_path if _free(header) else None,
         provenance=table.get("provenance"),
         meta=table.get("meta"),
         frames=table.get("frames"),
@@ -251,10 +251,7 @@ def _replay(viewer: ViewerModel, found: Found) -> Journal:
             "has changed or is gone since, and the journal holds its changes only",
             "Put the mask file back and restore again",
         )
-    layer = _open_mask(viewer, header)
-    if layer is None:
-        viewer.open(str(path))
-        layer = _open_mask(viewer, header)
+    layer = _open_mask(viewer, header) or _opened_mask(viewer, header)
     if layer is None:
         raise FileError(path, f"has no mask {header.name!r} of {header.shape}")
     return read_journal(found.path, np.asarray(layer.data))
@@ -262,6 +259,31 @@ def _replay(viewer: ViewerModel, found: Found) -> Journal:
 
 def _same(path: str | Path, print_then: str) -> bool:
     return bool(print_then) and fingerprint(path) == print_then
+
+
+def _free(header: Header) -> bool:
+    """Return whether a save may go to the mask's file: it is as it was, or gone."""
+    path = header.mask_path
+    return bool(path) and (_same(path, header.mask_print) or not os.path.exists(path))
+
+
+def _file(layer: Any) -> str:
+    """Return the whole path of the file that a layer came from, empty if none."""
+    path = facts_of(layer).get("path") or layer.source.path
+    return os.path.abspath(path) if path else ""
+
+
+def _opened_mask(viewer: ViewerModel, header: Header) -> Labels | None:
+    """Open the mask's file if it is as it was and not open: all its structures.
+
+    Of the restored structure alone, the next save would write over the others.
+    """
+    files = {_file(x) for x in viewer.layers}
+    known = bool(header.mask_path) and _same(header.mask_path, header.mask_print)
+    if not known or os.path.abspath(header.mask_path) in files:
+        return None
+    viewer.open(header.mask_path, plugin="medseg" if header.meta.get("facts") else None)
+    return _open_mask(viewer, header)
 
 
 def _open_mask(viewer: ViewerModel, header: Header) -> Labels | None:
@@ -278,7 +300,7 @@ def _open_mask(viewer: ViewerModel, header: Header) -> Labels | None:
         x
         for x in viewer.layers
         if isinstance(x, Labels)
-        and header.mask_path in (str(x.source.path), facts_of(x).get("path"))
+        and os.path.abspath(header.mask_path) == _file(x)
         and tuple(x.data.shape) == header.shape
     ]
     structure = (header.meta.get("facts") or {}).get("structure")

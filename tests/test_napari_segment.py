@@ -6,6 +6,7 @@ real one.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import subprocess
@@ -282,6 +283,22 @@ def test_a_colour_film_has_three_channels(opened: Any) -> None:
     assert worker.jobs[-1].image.shape == (3, 40, 50)
     assert masks(viewer)[0].data.shape == (40, 50)
     assert not widget.form.scope.isEnabled()
+    assert "in colour and was seen in grey" in widget.form.message.text()
+    colour = dataclasses.replace(widget._models[0], colour=True)
+    widget._models = [colour]
+    run(widget)
+    assert widget.form.message.text() == "Done."
+
+
+def test_the_image_selected_in_the_list_is_segmented(opened: Any) -> None:
+    viewer, widget, _worker = opened()
+    first = widget.image
+    run(widget)
+    assert widget.image is first  # its masks are no images
+    second = viewer.add_image(np.ones((6, 5), np.uint8), name="second")
+    assert widget.image is second
+    viewer.layers.selection.active = first
+    assert widget.image is first
 
 
 def test_devices_are_named_and_the_model_is_warmed(opened: Any) -> None:

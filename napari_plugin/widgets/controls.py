@@ -6,17 +6,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QFormLayout,
+    QFrame,
     QHBoxLayout,
     QLabel,
     QLayout,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
+    QVBoxLayout,
     QWidget,
 )
 
@@ -25,6 +28,7 @@ from medseg.errors import MedsegError
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+_BAR_EDGE = 2  # pixels that napari's style leaves beside a scroll bar
 _BAD = "color: #e8734a;"
 T = TypeVar("T")
 
@@ -82,11 +86,50 @@ def rows(*pairs: tuple[str, QWidget]) -> QFormLayout:
     return form
 
 
+def column(parent: QWidget, width: int = 0) -> QVBoxLayout:
+    """Return the layout of a dock; it scrolls where the window is too low for it.
+
+    Else a window with two docks would grow beyond the screen. It is never narrower
+    than ``width`` pixels, nor than what it holds.
+    """
+    inner = QWidget()
+    inner.setMinimumWidth(width)
+    scroll = _Scroll()
+    scroll.setWidget(inner)
+    scroll.setWidgetResizable(True)
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    outer = QVBoxLayout(parent)
+    outer.setContentsMargins(0, 0, 0, 0)
+    outer.addWidget(scroll)
+    return QVBoxLayout(inner)
+
+
 def fit(widget: QWidget, layout: QLayout) -> None:
     """Give a page of tabs its layout; it gets no higher than it needs."""
     layout.setContentsMargins(6, 6, 6, 6)
     widget.setLayout(layout)
     widget.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+
+
+class _Scroll(QScrollArea):
+    """Scrolls up and down only: it is never narrower than what it holds."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Return the width of what it holds, with the scroll bar."""
+        size = super().minimumSizeHint()
+        bar = self.verticalScrollBar().sizeHint().width() + _BAR_EDGE
+        inner = self.widget()
+        if inner is not None:
+            wide = max(inner.minimumWidth(), inner.minimumSizeHint().width())
+            size.setWidth(wide + bar)
+        return size
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Ask for more width when what it holds wants more, as with napari's fonts."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
 
 class Message(QLabel):

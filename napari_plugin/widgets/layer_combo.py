@@ -49,7 +49,7 @@ class LayerCombo(QComboBox):
         index = self.currentIndex()
         return self._offered[index] if 0 <= index < len(self._offered) else None
 
-    def choose(self, layer: Layer) -> None:
+    def choose(self, layer: Layer | None) -> None:
         """Choose a layer if it is offered."""
         layer = unwrap(layer)
         if layer in self._offered:

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any, cast
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QSizePolicy, QStackedWidget, QWidget
 
 from medseg.io.atomic import write_bytes
 from medseg.napari_plugin.layers import facts_of, is_mask
 from medseg.napari_plugin.measuring import is_chest
 from medseg.napari_plugin.unsaved import unwrap
-from medseg.napari_plugin.widgets.controls import Message, ask_file, rows
+from medseg.napari_plugin.widgets.controls import Message, ask_file, column, rows
+from medseg.napari_plugin.widgets.docks import share_place
 from medseg.napari_plugin.widgets.layer_combo import LayerCombo, follow
 from medseg.napari_plugin.widgets.measure_cells import CellsPage
 from medseg.napari_plugin.widgets.measure_film import FilmPage
 
 if TYPE_CHECKING:
+    import napari.viewer
     from napari.layers import Labels, Layer
-    from napari.viewer import Viewer
 
 _AGAIN_MS = 400
 
@@ -33,7 +34,7 @@ class MeasureWidget(QWidget):
         viewer: Holds the masks.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = unwrap(viewer)
         self._layer: Labels | None = None
@@ -49,11 +50,10 @@ class MeasureWidget(QWidget):
         # napari else adds a stretch below, and the table gets two rows.
         policy = QSizePolicy.Policy
         self.pages.setSizePolicy(policy.Preferred, policy.Expanding)
-        layout = QVBoxLayout(self)
+        layout = column(self, 290)
         layout.addLayout(rows(("Mask", self.masks)))
         layout.addWidget(self.pages, 1)
         layout.addWidget(self.message)
-        self.setMinimumWidth(290)
         for one in (self.cells, self.film):
             self.pages.addWidget(one)
             one.csv.clicked.connect(lambda: self.save_csv())
@@ -68,6 +68,11 @@ class MeasureWidget(QWidget):
         holder = self.__dict__
         self.destroyed.connect(lambda: _end(holder))
         self._mask_changed()
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802
+        """Take a place in the window."""
+        super().showEvent(event)
+        share_place(self)
 
     @property
     def page(self) -> CellsPage | FilmPage:

@@ -11,6 +11,7 @@ from medseg.napari_plugin._settings import settings
 from medseg.napari_plugin.mender import Mender
 from medseg.napari_plugin.unsaved import unwrap
 from medseg.napari_plugin.widgets.close_guard import protect
+from medseg.napari_plugin.widgets.docks import share_place
 from medseg.napari_plugin.widgets.prompt_input import PromptInput, PromptKind
 from medseg.napari_plugin.widgets.recovery_banner import RecoveryBanner
 from medseg.napari_plugin.widgets.refine_choices import RefineChoices
@@ -20,8 +21,8 @@ from medseg.napari_plugin.widgets.saving import save_mask_of
 from medseg.napari_plugin.widgets.shortcuts import Shortcut, Shortcuts
 
 if TYPE_CHECKING:
+    import napari.viewer
     from napari.layers import Labels
-    from napari.viewer import Viewer
 
 
 class RefineWidget(QWidget):
@@ -31,7 +32,7 @@ class RefineWidget(QWidget):
         viewer: Holds the mask and its image.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = unwrap(viewer)
         self.mender = Mender(self._viewer)
@@ -99,6 +100,7 @@ class RefineWidget(QWidget):
     def showEvent(self, event: Any) -> None:  # noqa: N802
         """Guard the window against closing with unsaved masks."""
         super().showEvent(event)
+        share_place(self)
         protect(self._viewer, self)
         self.banner.look()
 

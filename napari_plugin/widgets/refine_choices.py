@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from medseg.napari_plugin.layers import facts_of
 from medseg.napari_plugin.mender import Mender
 from medseg.napari_plugin.unsaved import image_of
+from medseg.napari_plugin.widgets.layer_combo import follow
 from medseg.napari_plugin.widgets.refine_form import RefineForm, is_probability
 
 if TYPE_CHECKING:
@@ -32,11 +35,35 @@ class RefineChoices:
 
     def __init__(self, viewer: Viewer, form: RefineForm, mender: Mender) -> None:
         self._viewer, self._form, self._mender = viewer, form, mender
+        form.mask.choose(viewer.layers.selection.active)
+        self._known = WeakSet(viewer.layers)
+        self._adding = QTimer(form.mask, interval=0, singleShot=True)
+        self._adding.timeout.connect(self._know)
+        follow(form.mask, viewer.layers.events, ("inserted",), self._added)
+        follow(form.mask, viewer.layers.selection.events, ("active",), self._selected)
         form.mask.currentIndexChanged.connect(self.mask_changed)
+        form.mask.activated.connect(lambda _: self._select())
         form.image.currentIndexChanged.connect(self.images_changed)
         form.probability.currentIndexChanged.connect(self.images_changed)
         form.label.chosen.connect(self.choose_map)
         form.new_mask.clicked.connect(self.new_mask)
+
+    def _added(self, event: Any = None) -> None:
+        """Know a layer only later: napari selects each that is added, not a person."""
+        self._adding.start()
+
+    def _know(self) -> None:
+        self._known = WeakSet(self._viewer.layers)
+
+    def _selected(self, event: Any) -> None:
+        """Work on the mask that a person selects in napari's list."""
+        if event.value in self._known:
+            self._form.mask.choose(event.value)
+
+    def _select(self) -> None:
+        """Select the mask that a person chooses here: Ctrl-Z and brush go there."""
+        if self._form.mask.layer is not None:
+            self._viewer.layers.selection.active = self._form.mask.layer
 
     def mask_changed(self, index: int = 0) -> None:
         """Offer what belongs to another mask."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
-    QFrame,
     QGroupBox,
     QLabel,
     QPushButton,
-    QScrollArea,
     QSpinBox,
     QToolButton,
     QVBoxLayout,
@@ -20,7 +18,14 @@ from qtpy.QtWidgets import (
 )
 
 from medseg.napari_plugin.layers import facts_of, is_mask
-from medseg.napari_plugin.widgets.controls import Message, button, combo, row, rows
+from medseg.napari_plugin.widgets.controls import (
+    Message,
+    button,
+    column,
+    combo,
+    row,
+    rows,
+)
 from medseg.napari_plugin.widgets.label_picker import LabelPicker
 from medseg.napari_plugin.widgets.layer_combo import LayerCombo
 from medseg.napari_plugin.widgets.prompt_input import PromptKind
@@ -126,8 +131,8 @@ class RefineForm:
         self.accept = button("Accept", "Keep the mask as it is and clear the prompts")
 
     def _lay_out(self, parent: QWidget) -> None:
-        inner = QWidget()
-        layout = QVBoxLayout(inner)
+        layout = column(parent)
+        self.inner = layout.parentWidget()
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(4)
         choices = rows(
@@ -145,15 +150,6 @@ class RefineForm:
         layout.addWidget(self.list_keys)
         layout.addWidget(self.keys)
         layout.addStretch(1)
-        scroll = _Scroll()
-        scroll.setWidget(inner)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.inner = inner
-        outer = QVBoxLayout(parent)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
 
     def _prompt_box(self) -> QGroupBox:
         box = QGroupBox("Prompts")
@@ -172,19 +168,6 @@ class RefineForm:
         arrow = Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow
         self.list_keys.setArrowType(arrow)
         self.keys.setVisible(on)
-
-
-class _Scroll(QScrollArea):
-    """Scrolls up and down only: it is never narrower than what it holds."""
-
-    def minimumSizeHint(self) -> QSize:  # noqa: N802
-        """Return the width of what it holds, with the scroll bar."""
-        size = super().minimumSizeHint()
-        bar = self.verticalScrollBar().sizeHint().width()
-        inner = self.widget()
-        if inner is not None:
-            size.setWidth(inner.minimumSizeHint().width() + bar)
-        return size
 
 
 def is_image(layer: Layer) -> bool:

@@ -27,6 +27,7 @@ from medseg.napari_plugin.scope import (
 )
 from medseg.napari_plugin.unsaved import unwrap
 from medseg.napari_plugin.widgets.close_guard import protect
+from medseg.napari_plugin.widgets.docks import share_place
 from medseg.napari_plugin.widgets.layer_combo import follow
 from medseg.napari_plugin.widgets.recovery_banner import RecoveryBanner
 from medseg.napari_plugin.widgets.segment_form import SegmentForm
@@ -44,8 +45,8 @@ from medseg.napari_plugin.worker.job import (
 from medseg.napari_plugin.worker.protocol import Options
 
 if TYPE_CHECKING:
+    import napari.viewer
     from napari.layers import Image, Layer
-    from napari.viewer import Viewer
 
 _POLL_MS = 15
 _DEVICES_MS = 300
@@ -61,7 +62,9 @@ class SegmentWidget(QWidget):
         client: Runs the models; default: the one of this napari.
     """
 
-    def __init__(self, viewer: Viewer, client: WorkerClient | None = None) -> None:
+    def __init__(
+        self, viewer: napari.viewer.Viewer, client: WorkerClient | None = None
+    ) -> None:
         super().__init__()
         self._viewer = unwrap(viewer)
         self._client = client or shared_client()
@@ -70,6 +73,7 @@ class SegmentWidget(QWidget):
         self._results: Results | None = None
         self._planes: Planes | None = None
         self._settings: Mapping[str, Any] = {}
+        self._in_grey = False
         self._events: deque[Event] = deque()
         self._steps: Iterator[None] = iter(())
         self._warmed = False
@@ -94,6 +98,10 @@ class SegmentWidget(QWidget):
         form.model.currentIndexChanged.connect(self._model_changed)
         form.scope.currentIndexChanged.connect(self._scope_changed)
         follow(self, self._viewer.dims.events, ("current_step",), self._scope_changed)
+        selected = self._viewer.layers.selection.events
+        follow(
+            self, selected, ("active",), lambda event: form.image.choose(event.value)
+        )
         holder = self.__dict__
         self.destroyed.connect(lambda: _end(holder))
 
@@ -207,6 +215,7 @@ class SegmentWidget(QWidget):
     def showEvent(self, event: Any) -> None:  # noqa: N802
         """Load model and libraries in the background as soon as the widget is seen."""
         super().showEvent(event)
+        share_place(self)
         protect(self._viewer, self)
         self.banner.look()
         if not self._warmed:
@@ -246,6 +255,7 @@ class SegmentWidget(QWidget):
             replace=self.form.existing.currentData() == "replace",
         )
         self._settings = {}
+        self._in_grey = bool(image.rgb) and not model.colour
         self._job = self._client.predict(self._planes.stack, model.source, options)
         loading = "Starting the model" if self._client.devices else "Starting torch"
         self.form.begin(f"{loading} (the first time takes some seconds) ...")
@@ -308,6 +318,10 @@ class SegmentWidget(QWidget):
         kept = self._results.kept
         if kept:
             text += f". {kept} slices left alone: something was drawn there meanwhile"
+        if self._in_grey:
+            text += ". The image is in colour and was seen in grey: is it what the "
+            text += "model was trained on?"
+            return text
         return f"{text}."
 
     def _finish(self, text: str, bad: bool = False) -> None:

@@ -13,12 +13,11 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QSpinBox,
-    QVBoxLayout,
     QWidget,
 )
 
 from medseg.napari_plugin.models import ModelInfo
-from medseg.napari_plugin.widgets.controls import combo, note, row, rows
+from medseg.napari_plugin.widgets.controls import column, combo, note, row, rows
 from medseg.napari_plugin.widgets.layer_combo import LayerCombo
 from medseg.napari_plugin.worker.job import Opened, Progress
 from medseg.napari_plugin.worker.protocol import Devices
@@ -139,14 +138,13 @@ class SegmentForm:
             ("Engine", self.engine),
         )
         box.setLayout(options)
-        layout = QVBoxLayout(parent)
+        layout = column(parent, 270)
         layout.addLayout(form)
         layout.addWidget(box)
         layout.addWidget(row(self.run, self.cancel))
         layout.addWidget(self.bar)
         layout.addWidget(self.message)
         layout.addStretch(1)
-        parent.setMinimumWidth(270)
 
     # What is offered
 

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QSplitter, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QSplitter, QTabWidget, QWidget
 
 from medseg.errors import counted
 from medseg.napari_plugin.lineage_scene import LineageScene
 from medseg.napari_plugin.mask_frames import is_movie_mask, same_cells
 from medseg.napari_plugin.unsaved import unwrap
 from medseg.napari_plugin.widgets.close_guard import protect
-from medseg.napari_plugin.widgets.controls import Bar, Message, rows
+from medseg.napari_plugin.widgets.controls import Bar, Message, column, rows
+from medseg.napari_plugin.widgets.docks import share_place
 from medseg.napari_plugin.widgets.layer_combo import LayerCombo, follow
 from medseg.napari_plugin.widgets.lineage_view import LineageView
 from medseg.napari_plugin.widgets.track_check import CheckTab
@@ -23,8 +24,8 @@ from medseg.napari_plugin.widgets.track_runs import TrackRuns
 from medseg.napari_plugin.widgets.track_save import SaveTab
 
 if TYPE_CHECKING:
+    import napari.viewer
     from napari.layers import Labels
-    from napari.viewer import Viewer
 
 _LOOK_MS = 300
 _SMALL_FRAME = 1 << 22  # voxels; whether larger ones changed is not looked up
@@ -38,7 +39,7 @@ class TrackWidget(QWidget):
         viewer: Holds the masks.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = unwrap(viewer)
         self.scene = LineageScene(self._viewer)
@@ -75,12 +76,11 @@ class TrackWidget(QWidget):
         split.addWidget(self.lineage)
         split.setStretchFactor(1, 1)
         split.setChildrenCollapsible(False)
-        layout = QVBoxLayout(self)
+        layout = column(self, 300)
         layout.addLayout(rows(("Masks", self.masks)))
         layout.addWidget(split, 1)
         layout.addWidget(self.bar)
         layout.addWidget(self.message)
-        self.setMinimumWidth(300)
 
     def _connect(self) -> None:
         self.masks.currentIndexChanged.connect(self._masks_changed)
@@ -97,6 +97,7 @@ class TrackWidget(QWidget):
     def showEvent(self, event: Any) -> None:  # noqa: N802
         """Guard the window against closing with unsaved masks."""
         super().showEvent(event)
+        share_place(self)
         protect(self._viewer, self)
 
     # The masks

@@ -31,12 +31,13 @@ from medseg.napari_plugin.display import (
 from medseg.napari_plugin.layers import facts_of, geometry_of
 from medseg.napari_plugin.scope import pixels_of, position, shape_of
 from medseg.napari_plugin.unsaved import unwrap
-from medseg.napari_plugin.widgets.controls import combo, note, row, rows
+from medseg.napari_plugin.widgets.controls import column, combo, note, row, rows
+from medseg.napari_plugin.widgets.docks import share_place
 from medseg.napari_plugin.widgets.layer_combo import LayerCombo, follow
 
 if TYPE_CHECKING:
+    import napari.viewer
     from napari.layers import Image, Layer
-    from napari.viewer import Viewer
 
 _WORK_MS, _WORK_S = 10, 0.01
 _MEASURES = (("Mean", "mean"), ("95th percentile", "p95"))
@@ -45,7 +46,7 @@ _MEASURES = (("Mean", "mean"), ("95th percentile", "p95"))
 class ViewWidget(QWidget):
     """Sets the contrast of one image and moves the sliders; changes nothing else."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = unwrap(viewer)
         self._presets: tuple[Preset, ...] = ()
@@ -56,7 +57,7 @@ class ViewWidget(QWidget):
         self._timer.timeout.connect(self._work)
         self.image = LayerCombo(self._viewer, _is_grey, "open an image first")
         self.image.setToolTip("The image whose contrast is set")
-        layout = QVBoxLayout(self)
+        layout = column(self, 270)
         layout.addLayout(rows(("Image", self.image)))
         for part in (
             self._make_window(),
@@ -66,13 +67,17 @@ class ViewWidget(QWidget):
         ):
             layout.addWidget(part)
         layout.addStretch(1)
-        self.setMinimumWidth(270)
         self.image.currentIndexChanged.connect(self._image_changed)
         dims = self._viewer.dims.events
         names = ("current_step", "order", "ndim", "ndisplay", "range")
         follow(self, dims, names, self._moved)
         self._image_changed()
         self._doubt_changed()
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802
+        """Take a place in the window."""
+        super().showEvent(event)
+        share_place(self)
 
     # The parts of the widget
 
@@ -202,6 +207,17 @@ class ViewWidget(QWidget):
         """Show the slices across an axis of the volume."""
         self._upright = self._orientations[axis].upright
         orient(self._viewer, axis, self._upright)
+        self._go_inside(axis)
+
+    def _go_inside(self, axis: int) -> None:
+        """Show a slice of the volume, where that of a larger image was shown."""
+        layer, dims = self.layer, self._viewer.dims
+        if layer is None or layer.ndim < 3:
+            return
+        low, high = layer.extent.world[:, layer.ndim - 3 + axis]
+        place = dims.ndim - 3 + axis
+        if not low <= dims.point[place] <= high:
+            dims.set_point(place, (low + high) / 2)
 
     # Slices and frames
 
