@@ -126,23 +126,23 @@ def codes(
     found = {}
     for code in CODES:
         network = Autoencoder(1, 1, PATCH, (), code)
-        basis = components[:, :code].T.reshape(code, 1, PATCH, PATCH)
+        basis = components[:, :code]
         state = {
-            "encoder.0.weight": basis,
-            "encoder.0.bias": -(basis.flatten(1) @ mean),
-            "decoder.0.weight": basis,
-            "decoder.0.bias": mean.mean()[None],
+            "encoder.0.weight": basis.T[..., None, None],
+            "encoder.0.bias": -(mean @ basis),
+            "decoder.0.weight": basis[..., None, None],
+            "decoder.0.bias": mean,
         }
         network.load_state_dict(state)
         errors = []
         for film in held:
             x = torch.from_numpy(film)[None, None]
             with torch.no_grad():
-                kept = network.encoder(x)
+                kept = network.encode(x)
                 # One byte a number: that is what is compared with the file.
                 step = (kept.amax() - kept.amin()) / 255
                 errors.append(
-                    F.mse_loss(network.decoder((kept / step).round() * step), x)
+                    F.mse_loss(network.decode((kept / step).round() * step), x)
                 )
         found[code] = float(np.mean([-10 * np.log10(e) for e in errors]))
     return found
@@ -212,7 +212,7 @@ def page(result: dict, model: str) -> str:
     return f"""# A prior of shapes
 
 `medseg.shape_prior` learns from masks alone what they look like: a denoising
-autoencoder (one hidden layer, a code of 32 numbers, 64 x 64 pixels) that was trained
+autoencoder (one hidden layer, a code of 32 numbers, 48 x 48 pixels) that was trained
 to give back drawn masks from corrupted ones.
 
 ```python
@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("jsrt", type=Path)
     parser.add_argument("--docs", type=Path)
     parser.add_argument("--model", default="chest-xray")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     options = parser.parse_args()
     names = load_model(options.model).spec.labels.names
     train, held = divide(jsrt.cases(options.jsrt), "split")

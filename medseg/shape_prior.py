@@ -60,8 +60,8 @@ class ShapePrior:
 def learn(
     masks: NDArray[np.floating] | Masks,
     *,
-    size: int = 64,
-    hidden: int = 256,
+    size: int = 48,
+    hidden: int = 128,
     code: int = 32,
     steps: int = 2000,
     batch: int = 32,

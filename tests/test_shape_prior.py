@@ -65,7 +65,7 @@ def test_patches_know_nothing_of_each_other():
     other[..., :4, 4:8] += 1
     with torch.no_grad():
         changed = (network(x) != network(other)).any(dim=1)[0]
-        assert network.encoder(x).shape == (1, 3, 2, 3)
+        assert network.encode(x).shape == (1, 3, 2, 3)
     assert changed[:4, 4:8].all()
     assert changed.sum() == 16
 

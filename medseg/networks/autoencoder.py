@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from medseg.errors import ConfigError
 from medseg.networks.blocks import check_dims
 from medseg.networks.padding import AnySize
+from medseg.networks.patches import fold_patches, unfold_patches
 
 
 class Autoencoder(AnySize):
@@ -48,18 +49,27 @@ class Autoencoder(AnySize):
         for name, value in (("patch", patch), ("code", code)):
             if value < 1:
                 raise ConfigError(f"network.{name}", f"is {value}", "Use 1 or more")
-        self.multiple = patch
-        plain = Conv[Conv.CONV, spatial_dims]
-        back = Conv[Conv.CONVTRANS, spatial_dims]
+        self.multiple = self._patch = patch
+        layer = Conv[Conv.CONV, spatial_dims]
+        pixels = patch**spatial_dims
         ladder = [*widths, code]
-        encoder = [plain(in_channels, ladder[0], patch, stride=patch)]
-        decoder = [back(ladder[0], out_channels, patch, stride=patch)]
+        encoder = [layer(in_channels * pixels, ladder[0], 1)]
+        decoder = [layer(ladder[0], out_channels * pixels, 1)]
         for wide, narrow in pairwise(ladder):
-            encoder += [nn.ReLU(), plain(wide, narrow, 1)]
-            decoder = [plain(narrow, wide, 1), nn.ReLU(), *decoder]
+            encoder += [nn.ReLU(), layer(wide, narrow, 1)]
+            decoder = [layer(narrow, wide, 1), nn.ReLU(), *decoder]
         self.encoder = nn.Sequential(*encoder)
         self.decoder = nn.Sequential(*decoder)
 
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the codes ``(N, code, [Z,] Y, X)``, one a patch."""
+        codes: Tensor = self.encoder(unfold_patches(x, self._patch))
+        return codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the images that codes stand for."""
+        return fold_patches(self.decoder(codes), self._patch)
+
     def logits(self, x: Tensor) -> Tensor:
         """Return the images that the codes of ``x`` stand for."""
-        return self.decoder(self.encoder(x))
+        return self.decode(self.encode(x))
