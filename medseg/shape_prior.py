@@ -29,7 +29,7 @@ class ShapePrior:
     """Knows the structures ``(K, Y, X)`` of one kind of image.
 
     Args:
-        network: From masks to masks ``(N, K, size, size)``.
+        network: From masks to logits of masks ``(N, K, size, size)``.
         size: Pixels a side of the grid that it works on.
     """
 
@@ -45,7 +45,7 @@ class ShapePrior:
         coarse = _shrunk(masks, self.size)
         found = self.network.eval()(coarse)
         fine = F.interpolate(found, masks.shape[1:], mode="bilinear")
-        return np.asarray(fine[0].numpy() > 0.5)
+        return np.asarray(fine[0].numpy() > 0)
 
     def plausibility(self, masks: Masks) -> tuple[float, ...]:
         """Return the Dice of each structure with what :meth:`mend` makes of it.
@@ -61,11 +61,11 @@ def learn(
     masks: NDArray[np.floating] | Masks,
     *,
     size: int = 48,
-    hidden: int = 128,
-    code: int = 32,
+    hidden: int = 256,
+    code: int = 64,
     steps: int = 2000,
     batch: int = 32,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ShapePrior:
@@ -99,7 +99,8 @@ def learn(
     for step in range(steps):
         chosen = torch.randint(len(clean), (batch,), generator=lots)
         wanted = _moved(clean[chosen], lots)
-        loss = F.mse_loss(network(corrupt(wanted, lots)), wanted)
+        found = network(corrupt(wanted, lots))
+        loss = F.binary_cross_entropy_with_logits(found, wanted)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -133,10 +134,10 @@ def corrupt(masks: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _moved(masks: Tensor, generator: torch.Generator) -> Tensor:
-    """Return each image's masks scaled by up to 15 % and shifted by up to 8 %."""
+    """Return each image's masks scaled by up to 5 % and shifted by up to 2 %."""
     n = len(masks)
-    scale = 1 + 0.3 * (torch.rand(n, 2, generator=generator) - 0.5)
-    shift = 0.32 * (torch.rand(n, 2, generator=generator) - 0.5)
+    scale = 1 + 0.1 * (torch.rand(n, 2, generator=generator) - 0.5)
+    shift = 0.08 * (torch.rand(n, 2, generator=generator) - 0.5)
     affine = torch.zeros(n, 2, 3)
     affine[:, 0, 0], affine[:, 1, 1] = scale[:, 0], scale[:, 1]
     affine[:, :, 2] = shift
