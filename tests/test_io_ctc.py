@@ -114,7 +114,7 @@ def test_files_that_are_no_table(tmp_path, monkeypatch):
     path.write_bytes(b"1 0 1 0\n\xff")
     with pytest.raises(FileError, match="byte 8 is no UTF-8"):
         read_track_table(path)
-    monkeypatch.setattr("medseg.io.track_table._MAX_BYTES", 5)
+    monkeypatch.setattr("medseg.io.text._MAX_BYTES", 5)
     with pytest.raises(FileError, match="is 9 bytes"):
         read_track_table(path)
 

@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import FileError, counted
-from medseg.io.source import unreadable
+from medseg.io.text import read_lines
 
 if TYPE_CHECKING:
     import os
-
-_MAX_BYTES = 2**26
 
 
 def read_label_grid(
@@ -37,8 +35,9 @@ def read_label_grid(
             its number) or a cell of an unknown class (with its row and column).
     """
     path = Path(path)
-    lines = enumerate(_text(path).splitlines(), start=1)
-    rows = [(number, line.split()) for number, line in lines if line.strip()]
+    lines = read_lines(path, "a label grid", "class numbers, a row a line")
+    numbered = enumerate(map(str.split, lines), start=1)
+    rows = [(number, cells) for number, cells in numbered if cells]
     if not rows:
         raise FileError(path, "has no rows", "Give class numbers, a row a line")
     usual, _ = Counter(len(cells) for _, cells in rows).most_common(1)[0]
@@ -60,21 +59,3 @@ def read_label_grid(
                     f"Use {', '.join(known)}",
                 )
     return np.array([[known[cell] for cell in cells] for _, cells in rows], np.int64)
-
-
-def _text(path: Path) -> str:
-    try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise FileError(
-                path, f"is {size} bytes, a label grid has at most {_MAX_BYTES}"
-            )
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except UnicodeDecodeError as error:
-        raise FileError(
-            path,
-            f"not a text file (byte {error.start} is no UTF-8)",
-            "Give rows of class numbers as plain text",
-        ) from error

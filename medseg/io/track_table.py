@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from medseg.errors import FileError
 from medseg.io.atomic import write_bytes
-from medseg.io.source import unreadable
+from medseg.io.text import read_lines
 from medseg.lineage import TrackRow
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_LABEL = 2**16 - 1  # masks of the challenge have 16 bits
-_MAX_BYTES = 2**26
 _MAX_FRAME = 2**31
 
 
@@ -40,7 +39,8 @@ def read_numbered_rows(path: Path) -> dict[int, TrackRow]:
         FileError: If the table is refused.
     """
     rows = {}
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    lines = read_lines(path, "a track table", "four numbers a line")
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             rows[number] = _parse(path, number, line)
     check_rows(path, rows)
@@ -64,24 +64,6 @@ def write_track_table(rows: Sequence[TrackRow], path: str | os.PathLike[str]) ->
             raise FileError(path, "read back with other rows than written; not kept")
 
     return write_bytes(path, "".join(lines).encode("ascii"), verify)
-
-
-def _text(path: Path) -> str:
-    try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise FileError(
-                path, f"is {size} bytes, a track table has at most {_MAX_BYTES}"
-            )
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except UnicodeDecodeError as error:
-        raise FileError(
-            path,
-            f"not a text file (byte {error.start} is no UTF-8)",
-            "Give a track table of four numbers a line",
-        ) from error
 
 
 def _parse(path: Path, number: int, line: str) -> TrackRow:
