@@ -233,11 +233,11 @@ import numpy as np
 from medseg.datasets.synthetic import chest_film
 from medseg.shape_prior import learn
 
-films = [chest_film(np.random.default_rng(seed), 128) for seed in range(40)]
+films = [chest_film(np.random.default_rng(seed), 128) for seed in range(24)]
 masks = np.stack([film.masks for film in films])  # (N, K, Y, X)
-prior = learn(masks[:39], steps=300)
+prior = learn(masks[:23], steps=150)
 
-found = masks[39].copy()
+found = masks[23].copy()
 found[2, 60:] = 0  # a model that has lost half of the heart
 print(prior.plausibility(found))  # Dice of each structure with what mend makes of it
 mended = prior.mend(found)  # (K, Y, X)

@@ -37,8 +37,8 @@ class ShapePrior:
     size: int
 
     @torch.inference_mode()
-    def mend(self, masks: Masks) -> Masks:
-        """Return the plausible masks nearest to ``masks``, of the same shape.
+    def mend(self, masks: Masks | NDArray[np.uint8]) -> Masks:
+        """Return the plausible masks nearest to ``masks`` of 0 and 1, of the same shape.
 
         Their outlines are as coarse as the prior's grid.
         """
@@ -47,13 +47,12 @@ class ShapePrior:
         fine = F.interpolate(found, masks.shape[1:], mode="bilinear")
         return np.asarray(fine[0].numpy() > 0)
 
-    def plausibility(self, masks: Masks) -> tuple[float, ...]:
+    def plausibility(self, masks: Masks | NDArray[np.uint8]) -> tuple[float, ...]:
         """Return the Dice of each structure with what :meth:`mend` makes of it.
 
         From 0 to 1, NaN where a structure is in neither.
         """
-        mended = self.mend(masks)
-        pairs = zip(masks, mended, strict=True)
+        pairs = zip(masks > 0, self.mend(masks), strict=True)
         return tuple(dice(count(a, b)) for a, b in pairs)
 
 

@@ -14,6 +14,8 @@ pytest.importorskip("napari")
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QDockWidget, QScrollArea
 
+from medseg.napari_plugin.worker.client import shared_client
+
 MANIFEST = Path(__file__).resolve().parent.parent / "napari_plugin" / "napari.yaml"
 WIDGETS = [
     widget.display_name
@@ -31,6 +33,9 @@ def window(make_napari_viewer: Any, npe2pm: Any) -> Iterator[Any]:
         viewer = make_napari_viewer()
         viewer.add_image(np.zeros((8, 8), np.uint8), name="film")
         yield viewer.window
+    # Segment has started the worker of this process.
+    shared_client().close()
+    shared_client.cache_clear()
 
 
 @pytest.mark.parametrize("name", WIDGETS)

@@ -119,6 +119,7 @@ def test_what_is_drawn_is_more_plausible_than_what_is_spoilt(prior: ShapePrior):
     masks = discs(1, seed=2)[0]
     swapped = masks[[2, 1, 0]]
     assert min(prior.plausibility(masks)) > 0.85
+    assert prior.plausibility(masks.astype(np.uint8)) == prior.plausibility(masks)
     worse = prior.plausibility(swapped)
     assert max(worse[0], worse[2]) < 0.5
 
