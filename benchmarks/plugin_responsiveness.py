@@ -119,26 +119,23 @@ def films(count: int, size: int) -> np.ndarray:
 def stalls(widget: Any, probe: Probe) -> dict[str, Any]:
     """Segment the whole stack and note the gaps.
 
-    Making a layer is napari's work and cannot be cut into pieces; it happens once
-    for each layer, with the first result, and is told apart from the rest of the run.
+    The layers are made before the model is asked to run. Making one is napari's work
+    and cannot be cut into pieces.
     """
     viewer = widget._viewer
     idle = watched(probe, lambda: pause(3))
+    before = len(viewer.layers)
     start = time.perf_counter()
-    made = [start]
-    viewer.layers.events.inserted.connect(
-        lambda event: made.append(time.perf_counter())
-    )
     probe.start()
     widget.run()
+    spin(lambda: not widget._client.idle, 60)
+    began, layers = time.perf_counter(), len(viewer.layers) - before
     spin(lambda: not widget.running, 1800)
     probe.stop()
-    # The first drawing of the last layer belongs to its making.
-    settled = made[-1] + 0.5
     return {
         "idle": idle,
-        "making_layers": {**probe.gaps(end=settled), "layers": len(made) - 1},
-        "run": probe.gaps(begin=settled),
+        "making_layers": {**probe.gaps(end=began), "layers": layers},
+        "run": probe.gaps(begin=began),
         "run_s": round(time.perf_counter() - start, 2),
         "bare_layer": watched(probe, lambda: add_layer(viewer)),
     }

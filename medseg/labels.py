@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from medseg.errors import ConfigError
 
 Kind = Literal["exclusive", "overlapping", "instances"]
@@ -87,6 +89,15 @@ class LabelSet:
                 f"Choose from {', '.join(self.names)}",
             )
         return self.names.index(name)
+
+    @property
+    def dtype(self) -> np.dtype[np.integer]:
+        """Integers that hold every value of a mask; numbers of cells are int32."""
+        if self.kind == "instances":
+            return np.dtype(np.int32)
+        if self.kind == "overlapping":
+            return np.dtype(np.uint8)
+        return np.min_scalar_type(max(x.value for x in self))
 
     @property
     def output_channels(self) -> int:

@@ -123,6 +123,8 @@ class Results:
         self._layers: dict[Target, Layer] = {}
         self._group = uuid.uuid4().hex
         self._reused = self._find(replace)
+        self._prepared: list[Layer] = []
+        self._arrived = False
         self.kept = 0
 
     @property
@@ -136,32 +138,63 @@ class Results:
         masks = [x for t, x in self._layers.items() if t.role == "mask"]
         return [layer for layer in masks if layer in self._viewer.layers]
 
+    def prepare(self) -> Iterator[None]:
+        """Make the layers that a stack's slices will fill, one at each step.
+
+        For the time before the model runs: napari takes a tenth of a second for a
+        layer, and nothing may stand still after that. The layers of a single image
+        are made of its result, when the model is done.
+        """
+        if len(self._planes.indices) == 1:
+            return
+        for target in self._targets:
+            if target not in self._layers:
+                mask = target.role == "mask"
+                dtype = self._labels.dtype if mask else np.dtype(np.float32)
+                self._layers[target] = self._make(target, np.zeros(self._shape, dtype))
+                self._prepared.append(self._layers[target])
+                yield
+
     def add(self, item: Item) -> Iterator[None]:
         """Show a result; each step changes one layer, so that a GUI can draw between.
 
         Slices of a new layer on which somebody has drawn meanwhile are left alone and
         counted in ``kept``.
         """
+        self._arrived = True
         index = self._planes.indices[item.index]
         for target in self._targets:
             self._put(target, index, target.part(item))
             yield
 
-    def finish(self, provenance: Mapping[str, Any]) -> None:
-        """Note how the masks came about, in the metadata of each layer.
+    def finish(self, provenance: Mapping[str, Any]) -> Iterator[None]:
+        """Note how the masks came about, in a layer's metadata at each step.
+
+        Where nothing has arrived, layers that were prepared are taken away again,
+        unless a person has drawn on them.
 
         Args:
             provenance: The predictor's; of a run that ended early its settings.
         """
+        if not self._arrived:
+            self._withdraw()
+            return
         for layer in self.layers:
             if layer not in self._viewer.layers:
                 continue
+            layer.refresh(data_displayed=False, highlight=False, extent=False)
             own = {**facts_of(layer), "provenance": dict(provenance)}
             layer.metadata = {**layer.metadata, KEY: own}
             if own["role"] == "mask":
                 keeper_of(self._viewer).look(layer)
             else:
                 layer.events.data(value=layer.data)
+            yield
+
+    def _withdraw(self) -> None:
+        for layer in self._prepared:
+            if layer in self._viewer.layers and not np.any(layer.data):
+                self._viewer.layers.remove(layer)
 
     def _find(self, replace: bool) -> bool:
         """Take the layers of an earlier run if they may be written to."""
@@ -214,7 +247,8 @@ class Results:
         else:
             layer.data[index] = part
             if self._shown(index):
-                layer.refresh()
+                # The picture in the layer list can wait for the end.
+                layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _shown(self, index: Index) -> bool:
         """Return whether a part of the image can be seen now."""

@@ -257,6 +257,7 @@ def test_a_crash_is_a_message_and_the_next_run_works(opened: Any) -> None:
     _viewer, widget, worker = opened()
     worker.hold = True
     widget.run()
+    widget._poll()
     worker.jobs[-1].tell(Failed("The worker ended (killed by SIGKILL).", crashed=True))
     drain(widget)
     assert "SIGKILL" in widget.form.message.text()
@@ -265,10 +266,86 @@ def test_a_crash_is_a_message_and_the_next_run_works(opened: Any) -> None:
     assert widget.form.message.text().startswith("Done")
 
 
+def test_the_layers_of_a_stack_are_there_before_the_model_runs(opened: Any) -> None:
+    viewer, widget, worker = opened()
+    worker.hold = True
+    widget.form.probabilities.setChecked(True)
+    widget.form.scope.setCurrentIndex(2)
+    widget.run()
+    made = []
+    while not worker.jobs:
+        widget._poll()
+        made.append(len(viewer.layers) - 1)
+    # Two structures, uncertainty, two probabilities: one in a turn, then the model.
+    assert made[:5] == [1, 2, 3, 4, 5]
+    assert set(made[5:]) == {5}
+    before = list(viewer.layers)
+    worker.jobs[-1].tell(Done(PROVENANCE))
+    drain(widget)
+    assert list(viewer.layers) == before
+    assert [x.data.dtype for x in masks(viewer)] == [np.uint8, np.uint8]
+    assert masks(viewer)[0].data[0].any()
+
+
+@pytest.mark.parametrize("labels", [EXCLUSIVE, CELLS])
+def test_prepared_layers_have_the_type_of_the_result(
+    opened: Any, labels: LabelSet
+) -> None:
+    viewer, widget, _worker = opened(labels)
+    run(widget, "slice")
+    of_a_result = masks(viewer)[0].data.dtype
+    run(widget)
+    assert masks(viewer)[-1].data.dtype == of_a_result
+
+
+def test_cancelled_before_the_model_runs_nothing_is_left(opened: Any) -> None:
+    viewer, widget, worker = opened()
+    widget.form.scope.setCurrentIndex(2)
+    widget.run()
+    widget._poll()
+    assert len(masks(viewer)) == 1
+    widget.cancel()
+    drain(widget)
+    assert (masks(viewer), worker.jobs) == ([], [])
+    assert widget.form.message.text().startswith("Cancelled")
+
+
+def test_a_model_that_fails_leaves_what_was_drawn_and_no_empty_layer(
+    opened: Any,
+) -> None:
+    viewer, widget, worker = opened()
+    worker.hold = True
+    worker.answer = lambda job, index: None
+    widget.form.scope.setCurrentIndex(2)
+    widget.run()
+    while not worker.jobs:
+        widget._poll()
+    lung = masks(viewer)[0]
+    lung.data_setitem((np.array([2]), np.array([5]), np.array([0])), 1)
+    worker.jobs[-1].tell(Failed("The model cannot be read."))
+    drain(widget)
+    assert masks(viewer) == [lung]
+    assert lung.data.sum() == 1
+
+
+def test_a_run_without_results_keeps_the_earlier_provenance(opened: Any) -> None:
+    viewer, widget, worker = opened()
+    run(widget)
+    worker.hold = True
+    worker.answer = lambda job, index: None
+    widget.form.existing.setCurrentIndex(widget.form.existing.findData("replace"))
+    widget.run()
+    widget._poll()
+    worker.jobs[-1].tell(Failed("The model cannot be read."))
+    drain(widget)
+    assert facts_of(masks(viewer)[0])["provenance"] == PROVENANCE
+
+
 def test_closing_the_viewer_cancels(opened: Any) -> None:
     viewer, widget, worker = opened()
     worker.hold = True
     widget.run()
+    widget._poll()
     viewer.window.remove_dock_widget(widget)
     widget.deleteLater()
     from qtpy.QtCore import QCoreApplication, QEvent
@@ -444,7 +521,7 @@ def test_a_layer_that_was_removed_is_not_filled(opened: Any) -> None:
     list(results.add(Item(0, mask)))
     viewer.layers.remove(results.layers[0])
     list(results.add(Item(1, mask)))
-    results.finish({})
+    list(results.finish({}))
     assert results.masks == []
 
 

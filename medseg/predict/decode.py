@@ -82,11 +82,8 @@ def slabs(size: Sequence[int], channels: int) -> Iterator[slice]:
 
 def new_mask(labels: LabelSet, size: Sequence[int]) -> NDArray[np.integer]:
     """Return an empty mask: a channel a label if they overlap, else one map."""
-    if labels.kind == "instances":
-        return _zeros(size, np.dtype(np.int32))
-    if labels.kind == "overlapping":
-        return _zeros((len(labels), *size), np.dtype(np.uint8))
-    return _zeros(size, np.min_scalar_type(max(x.value for x in labels)))
+    channels = (len(labels),) if labels.kind == "overlapping" else ()
+    return _zeros((*channels, *size), labels.dtype)
 
 
 def _zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -106,8 +103,7 @@ def _zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def label_values(labels: LabelSet) -> NDArray[np.integer]:
     """Return the mask value of each channel of exclusive labels, 0 first."""
-    values = [0, *(x.value for x in labels)]
-    return np.array(values, np.min_scalar_type(max(values)))
+    return np.array([0, *(x.value for x in labels)], labels.dtype)
 
 
 def thresholds(labels: LabelSet, decoding: Decoding) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,7 @@ from medseg.napari_plugin.worker.job import (
     Job,
     Opened,
     Progress,
+    Stack,
 )
 from medseg.napari_plugin.worker.protocol import Options
 
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 _POLL_MS = 15
 _DEVICES_MS = 300
 # What one turn of the event loop may spend on showing results.
-_BUDGET_S = 0.01
+_BUDGET_S = 0.005
 
 
 class SegmentWidget(QWidget):
@@ -103,7 +105,7 @@ class SegmentWidget(QWidget):
             self, selected, ("active",), lambda event: form.image.choose(event.value)
         )
         holder = self.__dict__
-        self.destroyed.connect(lambda: _end(holder))
+        self.destroyed.connect(lambda: _abandon(holder))
 
     # What is chosen
 
@@ -120,8 +122,8 @@ class SegmentWidget(QWidget):
 
     @property
     def running(self) -> bool:
-        """Whether a run goes on, or its last results are still being shown."""
-        return self._job is not None
+        """Whether a run is being prepared, goes on, or shows its last results."""
+        return self._results is not None
 
     def _options(self) -> Options:
         form = self.form
@@ -256,32 +258,51 @@ class SegmentWidget(QWidget):
         )
         self._settings = {}
         self._in_grey = bool(image.rgb) and not model.colour
-        self._job = self._client.predict(self._planes.stack, model.source, options)
+        self._steps = self._start(self._results, self._planes.stack, model, options)
         loading = "Starting the model" if self._client.devices else "Starting torch"
         self.form.begin(f"{loading} (the first time takes some seconds) ...")
         self._enable()
         self._timer.start()
 
+    def _start(
+        self, results: Results, stack: Stack, model: ModelInfo, options: Options
+    ) -> Iterator[None]:
+        """Make the layers one by one, then start the model."""
+        yield from results.prepare()
+        if stack.count > 1:
+            # A full collection takes napari a quarter of a second. After one here,
+            # Python sees no need for another in the midst of the run.
+            gc.collect()
+            yield
+        self._job = self._client.predict(stack, model.source, options)
+
     def cancel(self) -> None:
         """End the run now; the slices that have been shown stay."""
-        if self._job is not None:
+        if not self.running:
+            return
+        if self._job is None:
+            self._steps = iter(())  # no more layers, and no model
+        else:
             self._job.cancel()
             self._job.poll()  # what waits to be shown is let go
-            self._events = deque([Cancelled()])
+        self._events = deque([Cancelled()])
 
     def _poll(self) -> None:
         """Show what has arrived, for a few milliseconds."""
-        if self._job is None:
+        if not self.running:
             self._timer.stop()
             return
-        self._events.extend(self._job.poll())
+        if self._job is not None:
+            self._events.extend(self._job.poll())
         end = time.perf_counter() + _BUDGET_S
         try:
             while time.perf_counter() < end and self._advance():
                 pass
         except MedsegError as error:
-            self._job.cancel()
-            self._finish(str(error), bad=True)
+            if self._job is not None:
+                self._job.cancel()
+            for _ in self._end(self._settings, str(error), bad=True):
+                pass
 
     def _advance(self) -> bool:
         """Do one small thing; return whether there may be more to do."""
@@ -300,18 +321,15 @@ class SegmentWidget(QWidget):
             case Item():
                 self._steps = self._results.add(event)
             case Done():
-                self._results.finish(event.provenance)
-                self._finish(self._summary())
+                self._steps = self._end(event.provenance, self._summary())
             case Failed():
-                self._results.finish(self._settings)
-                self._finish(event.message, bad=True)
+                self._steps = self._end(self._settings, event.message, bad=True)
             case Cancelled():
-                self._results.finish(self._settings)
-                self._finish("Cancelled. What has arrived stays.")
-        return self._job is not None
+                text = "Cancelled. What has arrived stays."
+                self._steps = self._end(self._settings, text)
+        return self.running
 
     def _summary(self) -> str:
-        assert self._job is not None  # the run is being finished
         assert self._results is not None
         count = self._planes.stack.count if self._planes else 1
         text = f"Done: {count} slices" if count > 1 else "Done"
@@ -324,12 +342,17 @@ class SegmentWidget(QWidget):
             return text
         return f"{text}."
 
-    def _finish(self, text: str, bad: bool = False) -> None:
-        self._timer.stop()
-        if self._results is not None and self._results.masks:
+    def _end(
+        self, provenance: Mapping[str, Any], text: str, bad: bool = False
+    ) -> Iterator[None]:
+        """End the run, in steps that napari can draw between."""
+        assert self._results is not None  # the run is being ended
+        yield from self._results.finish(provenance)
+        if self._results.masks:
             # Not the map that was added last: a mask is what will be worked on.
             self._viewer.layers.selection.active = self._results.masks[0]
-        self._steps = iter(())
+            yield
+        self._timer.stop()
         self._events.clear()
         self._job = self._results = self._planes = None
         self.form.end(text, bad=bad)
@@ -343,7 +366,7 @@ def _is_picture(layer: Layer) -> bool:
     return isinstance(layer, Image) and role not in ("probability", "uncertainty")
 
 
-def _end(state: dict[str, Any]) -> None:
+def _abandon(state: dict[str, Any]) -> None:
     """End the run of a widget that is gone."""
     job = state.get("_job")
     if job is not None:

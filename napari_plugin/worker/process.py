@@ -28,11 +28,10 @@ from medseg.napari_plugin.worker.tiles import in_tiles_of
 from medseg.schema import to_plain
 
 if TYPE_CHECKING:
-    from medseg.labels import LabelSet
     from medseg.predict import Predictor
 
 _KEPT_MODELS = 2
-_NICE = 5
+_NICE = 15
 _OOM_SCORE = 500
 _REPORT_EVERY = 0.05  # seconds
 
@@ -94,7 +93,6 @@ class Worker:
             labels=to_plain(spec.labels),
             dims=spec.spatial_dims,
             channels=int(spec.network.argument("out_channels")),
-            dtype=_mask_type(spec.labels),
             engine=predictor.engine,
             device=predictor.device,
             look=SIZE_FRAMES if predictor.looks_for_size else 0,
@@ -189,12 +187,6 @@ def _changed(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Return what changes when a model is trained again."""
     files = sorted(p for p in folder.iterdir() if p.is_file())
     return tuple((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in files)
-
-
-def _mask_type(labels: LabelSet) -> str:
-    from medseg.predict.decode import new_mask
-
-    return new_mask(labels, (1, 1)).dtype.str
 
 
 def _devices() -> dict[str, str]:

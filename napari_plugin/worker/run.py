@@ -52,7 +52,7 @@ class Run:
         lead = [len(labels)] if labels.kind == "overlapping" else []
         fields = [
             Field("pixels", (channels, *size), self._stack.dtype.str),
-            Field("mask", (*lead, *size), facts["dtype"]),
+            Field("mask", (*lead, *size), labels.dtype.str),
         ]
         if self._job.options.probabilities:
             fields.append(Field("probabilities", (facts["channels"], *size), "<f4"))
