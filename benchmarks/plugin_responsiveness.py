@@ -8,7 +8,8 @@ does by itself. ``longest_cpu_ms`` is the longest gap counted in the processor t
 that loop's thread: what is left of a stall where other programs do not take its time.
 ``making_layers`` is to be read beside ``bare_layer``, the same for a layer that napari
 adds without the plugin's doing: no result layer can cost less. ``load`` says whether
-the machine had anything else to do.
+the machine had anything else to do. ``killed_napari`` is a napari of its own that is
+killed amid painting: ``lost_s`` is the age of the oldest stroke that cannot be restored.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 PROBE_MS = 5
+VOXELS_A_STROKE = 9
 # What a running napari has loaded does not count as the plugin's.
 IMPORT = """
 import sys, time
@@ -35,6 +39,29 @@ import medseg.napari_plugin.widgets.segment, medseg.napari_plugin.widgets.view
 print(time.perf_counter() - wall)
 print(time.process_time() - cpu)
 print(sorted({"torch", "monai", "openvino"} & set(sys.modules)))
+"""
+# A napari with the Refine widget, in which somebody paints a dot of nine voxels ten
+# times a second. It says when.
+PAINTING = """
+import itertools, time
+import napari, numpy as np
+from qtpy.QtCore import QTimer
+from medseg.napari_plugin.widgets.refine import RefineWidget
+viewer = napari.Viewer()
+viewer.add_image(np.zeros((32, 512, 512), np.uint8))
+layer = viewer.add_labels(np.zeros((32, 512, 512), np.uint8))
+viewer.window.add_dock_widget(RefineWidget(viewer), name="Refine")
+layer.brush_size = 3
+strokes = itertools.count()
+def paint():
+    stroke = next(strokes)
+    z, place = stroke % 32, stroke // 32
+    layer.paint((z, 5 + 10 * (place // 50), 5 + 10 * (place % 50)), 1)
+    print(time.monotonic(), flush=True)
+timer = QTimer()
+timer.timeout.connect(paint)
+timer.start(100)
+napari.run()
 """
 
 
@@ -210,16 +237,47 @@ def crash(widget: Any, viewer: Any) -> dict[str, Any]:
     }
 
 
+def killed_napari(seconds: float) -> dict[str, Any]:
+    """Kill a napari in which somebody paints: how much of the painting is lost?"""
+    from medseg.napari_plugin.mask_journal import read_journal
+
+    with tempfile.TemporaryDirectory() as folder:
+        with subprocess.Popen(
+            [sys.executable, "-P", "-c", PAINTING],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "MEDSEG_STATE": folder},
+        ) as run:
+            assert run.stdout is not None
+            painted = [float(run.stdout.readline())]
+            while painted[-1] < painted[0] + seconds:
+                painted.append(float(run.stdout.readline()))
+            run.kill()
+            killed = time.monotonic()
+            painted += [float(x) for x in run.stdout if x.endswith("\n")]
+        (journal,) = Path(folder).glob("masks/*")
+        voxels = int(np.count_nonzero(read_journal(journal).mask))
+    kept = min(voxels // VOXELS_A_STROKE, len(painted))
+    lost = painted[kept:]
+    return {
+        "strokes": len(painted),
+        "lost_strokes": len(lost),
+        "lost_s": round(killed - lost[0], 1) if lost else 0.0,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--films", type=int, default=12)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--model", default="chest-xray")
     parser.add_argument("--cancels", type=int, default=10)
+    parser.add_argument("--paint-seconds", type=float, default=37)
     arguments = parser.parse_args()
     result: dict[str, Any] = {"load": round(os.getloadavg()[0], 1)}
     result |= {"films": arguments.films, "size": arguments.size}
     result |= import_time()
+    result["killed_napari"] = killed_napari(arguments.paint_seconds)
 
     import napari
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 Tool = Callable[["Work"], Edit]
 
+HANDS_OFF = ("pan_zoom", "Mode.PAN_ZOOM")
+"""Names of the mode in which napari leaves the mouse to others."""
+
 # Any number may be mended, whatever names the mask has: as for instances.
 _ANY = LabelSet((Label(1, "object", "#ffffff"),), "instances")
 
@@ -43,11 +46,13 @@ class Mender:
 
     Attributes:
         changed: Emitted when the mask, the prompts or the choice of layers changes.
+        brushed: Emitted when a person takes one of napari's own tools to the mask.
         volume: Whether prompts and tools work on the volume, not on the slice shown.
         protect: Whether other labels are never overwritten.
     """
 
     changed = Signal()
+    brushed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = unwrap(viewer)
@@ -80,9 +85,11 @@ class Mender:
                 check_fits(layer, given)
         if self.layer is not None:
             self.layer.events.set_data.disconnect(self._on_refresh)
+            self.layer.events.mode.disconnect(self._on_mode)
         self.layer, self.image, self.probability = layer, image, probability
         if layer is not None:
             layer.events.set_data.connect(self._on_refresh)
+            layer.events.mode.connect(self._on_mode)
         self._forget()
 
     def close(self) -> None:
@@ -280,6 +287,10 @@ class Mender:
     def _on_refresh(self, event: Any = None) -> None:
         if self._done or self._undone:
             self.sync()
+
+    def _on_mode(self, event: Any) -> None:
+        if self.layer is not None and str(self.layer.mode) not in HANDS_OFF:
+            self.brushed.emit()
 
     def _apply(self, edit: Edit, within: Index) -> int:
         if edit.empty:

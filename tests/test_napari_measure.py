@@ -417,6 +417,8 @@ def test_structures_that_come_later_belong_to_the_film(viewer: Any, qtbot: Any) 
     widget = open_widget(viewer)
     layers = add_chest(viewer, chest(unit=True))  # one after the other
     qtbot.waitUntil(lambda: widget.film.ratio.text() == "0.500", timeout=5000)
+    assert widget.masks.count() == 1  # not one for each structure
+    assert widget.masks.currentText() == "film: all structures"
     viewer.layers.remove(layers[2])
     qtbot.waitUntil(lambda: widget.film.ratio.text() == "undefined", timeout=5000)
 

@@ -416,6 +416,36 @@ def test_three_corrections_by_mouse_then_undo_and_redo(opened) -> None:
 
 
 @pytest.mark.gui
+def test_napari_s_brush_puts_the_prompts_away(opened) -> None:
+    viewer, layer, widget = opened.viewer, opened.layer, opened.widget
+    widget.use("lasso")
+    layer.mode = "paint"
+    assert widget.form.kinds["off"].isChecked()
+    assert widget.input.kind == "off"
+    layer.mode = "pan_zoom"
+    before = layer.data.copy()
+    drag(viewer, [(2, 30), (2, 40), (9, 40), (9, 30)])
+    np.testing.assert_array_equal(layer.data, before)
+    widget.form.tools.split.setChecked(True)
+    layer.mode = "erase"
+    assert not widget.form.tools.split.isChecked()
+    widget.use("point")  # which takes the mouse from the brush
+    assert str(layer.mode) == "pan_zoom"
+    assert widget.form.kinds["point"].isChecked()
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("back", ["button", "Ctrl-Z"])
+def test_after_an_undo_no_message_speaks_of_what_was_done(opened, back) -> None:
+    layer, widget = opened.layer, opened.widget
+    widget.use("point")
+    drag(opened.viewer, [(24, 30)])
+    assert "pixels changed" in widget.message.text()
+    widget.undo() if back == "button" else layer.undo()
+    assert widget.message.text() == ""
+
+
+@pytest.mark.gui
 def test_tools_by_button_and_by_drag(opened) -> None:
     viewer, layer, widget = opened.viewer, opened.layer, opened.widget
     panel = widget.form.tools

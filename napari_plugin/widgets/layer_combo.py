@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LayerCombo(QComboBox):
-    """Offers the layers for which ``wanted`` is true, the top one first.
+    """Offers the layers for which ``wanted`` is true by ``title``, the top one first.
 
     ``currentIndexChanged`` tells of a new choice. A layer that is chosen stays chosen
     while it is in the viewer.
@@ -29,8 +29,10 @@ class LayerCombo(QComboBox):
         wanted: Callable[[Layer], bool],
         empty: str = "no image yet",
         parent: QWidget | None = None,
+        title: Callable[[Layer], str] = lambda layer: str(layer.name),
     ) -> None:
         super().__init__(parent)
+        self._title = title
         self._viewer, self._wanted, self._empty = unwrap(viewer), wanted, empty
         self._offered: list[Layer] = []
         # A long name must not widen the dock.
@@ -62,7 +64,7 @@ class LayerCombo(QComboBox):
         self._offered = [x for x in layers if self._wanted(x)]
         with QSignalBlocker(self):
             self.clear()
-            self.addItems([x.name for x in self._offered] or [self._empty])
+            self.addItems([self._title(x) for x in self._offered] or [self._empty])
             if before in self._offered:
                 self.setCurrentIndex(self._offered.index(before))
         self.setEnabled(bool(self._offered))

@@ -39,7 +39,9 @@ class MeasureWidget(QWidget):
         self._viewer = unwrap(viewer)
         self._layer: Labels | None = None
         self._parts: list[Labels] = []
-        self.masks = LayerCombo(viewer, _is_measurable, "no mask yet")
+        self.masks = LayerCombo(
+            viewer, self._is_measurable, "no mask yet", title=_title
+        )
         self.masks.setToolTip(
             "Cells are measured one by one, films by their structures"
         )
@@ -127,6 +129,15 @@ class MeasureWidget(QWidget):
         layers = [x for x in self._viewer.layers if facts_of(x).get("group") == group]
         return [layer, *(x for x in layers if is_mask(x) and x is not layer)]
 
+    def _is_measurable(self, layer: Layer) -> bool:
+        """Return whether a mask is offered: of the structures of a film the first."""
+        if not is_mask(layer) or layer.ndim not in (2, 3, 4):
+            return False
+        if not is_chest(layer):
+            return True
+        below = self._viewer.layers[: self._viewer.layers.index(layer)]
+        return not any(part in below for part in self._parts_of(layer)[1:])
+
     def measure(self) -> None:
         """Measure the mask: a film at once, cells in a thread."""
         self.page.measure()
@@ -146,8 +157,13 @@ class MeasureWidget(QWidget):
             show_info(where)
 
 
-def _is_measurable(layer: Layer) -> bool:
-    return is_mask(layer) and layer.ndim in (2, 3, 4)
+def _title(layer: Layer) -> str:
+    """Return a mask's name; a film is not called after one of its structures."""
+    structure = facts_of(layer).get("structure")
+    if structure is None or not is_chest(layer):
+        return str(layer.name)
+    name = str(layer.name).removeprefix(f"{structure} ")
+    return f"{name.removeprefix('(').removesuffix(')')}: all structures"
 
 
 def _disconnect(parts: list[Labels], callback: Any) -> None:

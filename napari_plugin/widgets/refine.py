@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
@@ -79,6 +80,10 @@ class RefineWidget(QWidget):
         form.tools.wanted.connect(self.work.run_tool)
         self.choices.changed.connect(self._options_changed)
         form.tools.path_wanted.connect(self._path_wanted)
+        # What was said is no longer so after an undo, nor a prompt's button pressed
+        # while napari's brush has the mouse.
+        self.mender.changed.connect(lambda: self.message.say(""))
+        self.mender.brushed.connect(lambda: self.use("off"))
         holder = self.__dict__
         self.destroyed.connect(lambda: _end(holder))
 
@@ -146,11 +151,15 @@ class RefineWidget(QWidget):
 
     def undo(self) -> None:
         """Take the last step back."""
-        self.work.between(self.mender.undo)
+        self._step(self.mender.undo)
 
     def redo(self) -> None:
         """Do the last step taken back again."""
-        self.work.between(self.mender.redo)
+        self._step(self.mender.redo)
+
+    def _step(self, step: Callable[[], None]) -> None:
+        self.message.say("")
+        self.work.between(step)
 
     def reset(self) -> None:
         """Take back all prompts since the last accept."""
