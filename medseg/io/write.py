@@ -21,7 +21,7 @@ from medseg.io.raster import png_bytes
 from medseg.io.read import opened
 from medseg.io.sniff import SUFFIXES, suffix_of
 from medseg.io.source import Index
-from medseg.io.tiff import write_tiff
+from medseg.io.tiff_write import write_tiff
 from medseg.labels import LabelSet
 
 if TYPE_CHECKING:

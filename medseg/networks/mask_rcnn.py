@@ -18,6 +18,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from medseg.errors import ConfigError
 from medseg.networks.blocks import scale_widths
 from medseg.networks.fpn import TopDown
+from medseg.networks.mask_class import MaskClass
 from medseg.networks.padding import pad_to_multiple
 from medseg.networks.regions_of_interest import in_rows, paste, roi_align
 from medseg.networks.resnet import ResNetEncoder, ResNetNorm
@@ -219,43 +220,6 @@ class MaskRCNN(nn.Module):
         if images.ndim != 4 or images.shape[1] != self.in_channels:
             problem = f"are {tuple(images.shape)}"
             raise ConfigError("images", problem, f"Give (N, {self.in_channels}, Y, X)")
-
-
-class MaskClass(nn.Module):
-    """The third stage of the cascade: the class of what a mask covers.
-
-    Args:
-        channels: Of the features.
-        dense: Width of the head.
-        classes: Of objects.
-    """
-
-    def __init__(self, channels: int, dense: int, classes: int) -> None:
-        super().__init__()
-        bins = math.prod(BOX_BINS)
-        self.head = TwoMLPHead(channels * bins, dense)
-        self.score = nn.Linear(dense, classes + 1)
-
-    def forward(self, regions: Tensor, logits: Tensor) -> Tensor:
-        """Return scores ``(R, 1 + K)``; class 0 is a mask of no object.
-
-        Args:
-            regions: ``(R, C, 14, 14)`` features.
-            logits: ``(R, 28, 28)`` of the masks.
-        """
-        cover = F.avg_pool2d(logits.sigmoid()[:, None], 2)  # (R, 1, 14, 14)
-        covered: Tensor = self.head(F.avg_pool2d(regions * cover, 2))
-        scores: Tensor = self.score(covered)
-        return scores
-
-    def loss(
-        self, regions: Tensor, logits: Tensor, true: Tensor, kind: Tensor
-    ) -> Tensor:
-        """Return the loss; a mask of IoU below 1/2 with the true one is no object."""
-        drawn, true = logits > 0, true >= 0.5
-        common = (drawn & true).sum((1, 2))
-        good = 2 * common >= (drawn | true).sum((1, 2))
-        return F.cross_entropy(self(regions, logits), torch.where(good, kind, 0))
 
 
 def _check(classes: int, diameter: float, least_score: float, most: int) -> None:
