@@ -371,3 +371,18 @@ def test_a_mask_is_written_in_less_memory_than_it_takes(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert peak < mask[0].size
     np.testing.assert_array_equal(read_segmentation(tmp_path / "second.tif").mask, mask)
+
+
+@pytest.mark.parametrize(("width", "packing"), [(2048, "PACKBITS"), (2049, "DEFLATE")])
+def test_masks_with_long_rows_are_packed_otherwise_and_are_the_same(
+    width: int, packing: str, tmp_path: Path
+) -> None:
+    mask = np.zeros((3, width), np.uint8)
+    mask[1, 5:] = mask[2, -1] = 1
+    seg = Segmentation(mask, CELLS, Geometry.pixels(2))
+    write_segmentation(seg, tmp_path / "wide.tif")
+    with tifffile.TiffFile(tmp_path / "wide.tif") as file:
+        assert packing in file.pages[0].compression.name
+        np.testing.assert_array_equal(file.asarray(), mask)
+    found = read_segmentation(tmp_path / "wide.tif")
+    np.testing.assert_array_equal(found.mask, mask)
