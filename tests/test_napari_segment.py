@@ -137,7 +137,7 @@ def drain(widget: SegmentWidget) -> None:
     for _ in range(1000):
         if not widget.running:
             return
-        widget._poll()
+        widget.work.poll()
 
 
 def masks(viewer: Any) -> list[Any]:
@@ -226,7 +226,7 @@ def test_what_is_drawn_while_results_arrive_stays(opened: Any) -> None:
     widget.form.scope.setCurrentIndex(2)
     widget.run()
     for _ in range(10):
-        widget._poll()
+        widget.work.poll()
     lung = masks(viewer)[0]
     lung.data_setitem((np.array([2]), np.array([5]), np.array([0])), 1)
     for index in (1, 2, 3):
@@ -243,7 +243,7 @@ def test_cancel_keeps_what_has_arrived(opened: Any) -> None:
     widget.form.scope.setCurrentIndex(2)
     widget.run()
     for _ in range(10):
-        widget._poll()
+        widget.work.poll()
     assert widget.form.cancel.isEnabled()
     widget.cancel()
     drain(widget)
@@ -257,7 +257,7 @@ def test_a_crash_is_a_message_and_the_next_run_works(opened: Any) -> None:
     _viewer, widget, worker = opened()
     worker.hold = True
     widget.run()
-    widget._poll()
+    widget.work.poll()
     worker.jobs[-1].tell(Failed("The worker ended (killed by SIGKILL).", crashed=True))
     drain(widget)
     assert "SIGKILL" in widget.form.message.text()
@@ -274,7 +274,7 @@ def test_the_layers_of_a_stack_are_there_before_the_model_runs(opened: Any) -> N
     widget.run()
     made = []
     while not worker.jobs:
-        widget._poll()
+        widget.work.poll()
         made.append(len(viewer.layers) - 1)
     # Two structures, uncertainty, two probabilities: one in a turn, then the model.
     assert made[:5] == [1, 2, 3, 4, 5]
@@ -302,7 +302,7 @@ def test_cancelled_before_the_model_runs_nothing_is_left(opened: Any) -> None:
     viewer, widget, worker = opened()
     widget.form.scope.setCurrentIndex(2)
     widget.run()
-    widget._poll()
+    widget.work.poll()
     assert len(masks(viewer)) == 1
     widget.cancel()
     drain(widget)
@@ -319,7 +319,7 @@ def test_a_model_that_fails_leaves_what_was_drawn_and_no_empty_layer(
     widget.form.scope.setCurrentIndex(2)
     widget.run()
     while not worker.jobs:
-        widget._poll()
+        widget.work.poll()
     lung = masks(viewer)[0]
     lung.data_setitem((np.array([2]), np.array([5]), np.array([0])), 1)
     worker.jobs[-1].tell(Failed("The model cannot be read."))
@@ -335,7 +335,7 @@ def test_a_run_without_results_keeps_the_earlier_provenance(opened: Any) -> None
     worker.answer = lambda job, index: None
     widget.form.existing.setCurrentIndex(widget.form.existing.findData("replace"))
     widget.run()
-    widget._poll()
+    widget.work.poll()
     worker.jobs[-1].tell(Failed("The model cannot be read."))
     drain(widget)
     assert facts_of(masks(viewer)[0])["provenance"] == PROVENANCE
@@ -345,7 +345,7 @@ def test_closing_the_viewer_cancels(opened: Any) -> None:
     viewer, widget, worker = opened()
     worker.hold = True
     widget.run()
-    widget._poll()
+    widget.work.poll()
     viewer.window.remove_dock_widget(widget)
     widget.deleteLater()
     from qtpy.QtCore import QCoreApplication, QEvent

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
@@ -13,13 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from medseg.errors import ConfigError, MedsegError, ModelError
+from medseg.errors import ConfigError, ModelError
 from medseg.napari_plugin._settings import settings
 from medseg.napari_plugin.layers import facts_of
 from medseg.napari_plugin.models import ModelInfo, find_models, read_model
 from medseg.napari_plugin.results import Results, import_for_layers
 from medseg.napari_plugin.scope import (
-    Planes,
     Scope,
     leading_axes,
     position,
@@ -32,28 +27,18 @@ from medseg.napari_plugin.widgets.docks import share_place
 from medseg.napari_plugin.widgets.layer_combo import follow
 from medseg.napari_plugin.widgets.recovery_banner import RecoveryBanner
 from medseg.napari_plugin.widgets.segment_form import SegmentForm
+from medseg.napari_plugin.widgets.segment_run import Order, SegmentRun
 from medseg.napari_plugin.worker.client import WorkerClient, shared_client
-from medseg.napari_plugin.worker.job import (
-    Cancelled,
-    Done,
-    Event,
-    Failed,
-    Item,
-    Job,
-    Opened,
-    Progress,
-    Stack,
-)
 from medseg.napari_plugin.worker.protocol import Options
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
 
-_POLL_MS = 15
 _DEVICES_MS = 300
-# What one turn of the event loop may spend on showing results.
-_BUDGET_S = 0.005
+_IN_GREY = (
+    "The image is in colour and was seen in grey: is it what the model was trained on?"
+)
 
 
 class SegmentWidget(QWidget):
@@ -71,18 +56,12 @@ class SegmentWidget(QWidget):
         self._viewer = unwrap(viewer)
         self._client = client or shared_client()
         self._models: list[ModelInfo] = []
-        self._job: Job | None = None
-        self._results: Results | None = None
-        self._planes: Planes | None = None
-        self._settings: Mapping[str, Any] = {}
-        self._in_grey = False
-        self._events: deque[Event] = deque()
-        self._steps: Iterator[None] = iter(())
         self._warmed = False
         self.form = SegmentForm(self, self._viewer, _is_picture)
         self.banner = RecoveryBanner(self._viewer, self)
-        self._timer = QTimer(self, interval=_POLL_MS)
-        self._timer.timeout.connect(self._poll)
+        self.work = SegmentRun(
+            self, self.form, self._client, lambda: self._enable(), self._activate
+        )
         self._looking = QTimer(self, interval=_DEVICES_MS)
         self._looking.timeout.connect(self._look_for_devices)
         self._connect()
@@ -104,8 +83,6 @@ class SegmentWidget(QWidget):
         follow(
             self, selected, ("active",), lambda event: form.image.choose(event.value)
         )
-        holder = self.__dict__
-        self.destroyed.connect(lambda: _abandon(holder))
 
     # What is chosen
 
@@ -123,7 +100,7 @@ class SegmentWidget(QWidget):
     @property
     def running(self) -> bool:
         """Whether a run is being prepared, goes on, or shows its last results."""
-        return self._results is not None
+        return self.work.going
 
     def _options(self) -> Options:
         form = self.form
@@ -234,7 +211,7 @@ class SegmentWidget(QWidget):
         if image is None or model is None or self.running:
             return
         try:
-            self._planes = select(
+            planes = select(
                 image,
                 model.dims,
                 cast("Scope", self.form.scope.currentData()),
@@ -245,10 +222,10 @@ class SegmentWidget(QWidget):
             self.form.say(str(error), bad=True)
             return
         options = self._options()
-        self._results = Results(
+        results = Results(
             self._viewer,
             image,
-            self._planes,
+            planes,
             model.labels,
             model.name,
             probabilities=options.probabilities,
@@ -256,107 +233,15 @@ class SegmentWidget(QWidget):
             cell_map=model.cell_map,
             replace=self.form.existing.currentData() == "replace",
         )
-        self._settings = {}
-        self._in_grey = bool(image.rgb) and not model.colour
-        self._steps = self._start(self._results, self._planes.stack, model, options)
-        loading = "Starting the model" if self._client.devices else "Starting torch"
-        self.form.begin(f"{loading} (the first time takes some seconds) ...")
-        self._enable()
-        self._timer.start()
-
-    def _start(
-        self, results: Results, stack: Stack, model: ModelInfo, options: Options
-    ) -> Iterator[None]:
-        """Make the layers one by one, then start the model."""
-        yield from results.prepare()
-        if stack.count > 1:
-            # A full collection takes napari a quarter of a second. After one here,
-            # Python sees no need for another in the midst of the run.
-            gc.collect()
-            yield
-        self._job = self._client.predict(stack, model.source, options)
+        remark = _IN_GREY if image.rgb and not model.colour else ""
+        self.work.begin(Order(planes.stack, model.source, options, remark), results)
 
     def cancel(self) -> None:
         """End the run now; the slices that have been shown stay."""
-        if not self.running:
-            return
-        if self._job is None:
-            self._steps = iter(())  # no more layers, and no model
-        else:
-            self._job.cancel()
-            self._job.poll()  # what waits to be shown is let go
-        self._events = deque([Cancelled()])
+        self.work.cancel()
 
-    def _poll(self) -> None:
-        """Show what has arrived, for a few milliseconds."""
-        if not self.running:
-            self._timer.stop()
-            return
-        if self._job is not None:
-            self._events.extend(self._job.poll())
-        end = time.perf_counter() + _BUDGET_S
-        try:
-            while time.perf_counter() < end and self._advance():
-                pass
-        except MedsegError as error:
-            if self._job is not None:
-                self._job.cancel()
-            for _ in self._end(self._settings, str(error), bad=True):
-                pass
-
-    def _advance(self) -> bool:
-        """Do one small thing; return whether there may be more to do."""
-        if next(self._steps, self) is not self:
-            return True
-        if not self._events:
-            return False
-        event = self._events.popleft()
-        assert self._results is not None  # made before the job
-        match event:
-            case Opened():
-                self._settings = event.settings
-                self.form.opened(event)
-            case Progress():
-                self.form.show_progress(event)
-            case Item():
-                self._steps = self._results.add(event)
-            case Done():
-                self._steps = self._end(event.provenance, self._summary())
-            case Failed():
-                self._steps = self._end(self._settings, event.message, bad=True)
-            case Cancelled():
-                text = "Cancelled. What has arrived stays."
-                self._steps = self._end(self._settings, text)
-        return self.running
-
-    def _summary(self) -> str:
-        assert self._results is not None
-        count = self._planes.stack.count if self._planes else 1
-        text = f"Done: {count} slices" if count > 1 else "Done"
-        kept = self._results.kept
-        if kept:
-            text += f". {kept} slices left alone: something was drawn there meanwhile"
-        if self._in_grey:
-            text += ". The image is in colour and was seen in grey: is it what the "
-            text += "model was trained on?"
-            return text
-        return f"{text}."
-
-    def _end(
-        self, provenance: Mapping[str, Any], text: str, bad: bool = False
-    ) -> Iterator[None]:
-        """End the run, in steps that napari can draw between."""
-        assert self._results is not None  # the run is being ended
-        yield from self._results.finish(provenance)
-        if self._results.masks:
-            # Not the map that was added last: a mask is what will be worked on.
-            self._viewer.layers.selection.active = self._results.masks[0]
-            yield
-        self._timer.stop()
-        self._events.clear()
-        self._job = self._results = self._planes = None
-        self.form.end(text, bad=bad)
-        self._enable()
+    def _activate(self, layer: Layer) -> None:
+        self._viewer.layers.selection.active = layer
 
 
 def _is_picture(layer: Layer) -> bool:
@@ -364,10 +249,3 @@ def _is_picture(layer: Layer) -> bool:
 
     role = facts_of(layer).get("role", "")
     return isinstance(layer, Image) and role not in ("probability", "uncertainty")
-
-
-def _abandon(state: dict[str, Any]) -> None:
-    """End the run of a widget that is gone."""
-    job = state.get("_job")
-    if job is not None:
-        job.cancel()
