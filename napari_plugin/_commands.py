@@ -55,6 +55,8 @@ def _image(viewer: napari.viewer.Viewer) -> Image:
         return active
     if len(images) == 1:
         return images[0]
+    if not images:
+        raise ConfigError("new mask", "no image is open", "Open one first")
     raise ConfigError(
         "new mask",
         f"{len(images)} images are open and none is selected",

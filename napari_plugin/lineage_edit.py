@@ -91,7 +91,8 @@ def undivide(graph: TrackGraph, mother: int, daughter: int | None = None) -> Tra
     """
     daughters = graph.edges[graph.edges[:, 0] == mother, 1]
     if len(daughters) < 2:
-        raise ConfigError(_FIELD, f"{name_of(graph, mother)} does not divide")
+        remedy = "Choose the last cell before the division"
+        raise ConfigError(_FIELD, f"{name_of(graph, mother)} does not divide", remedy)
     if daughter is None:
         steps = graph.centroid[daughters] - graph.centroid[mother]
         daughter = int(daughters[np.linalg.norm(steps, axis=1).argmax()])

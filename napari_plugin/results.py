@@ -102,6 +102,10 @@ class Results:
         uncertainty: Whether it is shown.
         cell_map: For instances: which map says where cells are.
         replace: Write over what earlier runs and the person have drawn, undoably.
+
+    Attributes:
+        arrived: Whether there is a result.
+        kept: Slices that were left alone because somebody had drawn there.
     """
 
     def __init__(
@@ -124,7 +128,7 @@ class Results:
         self._group = uuid.uuid4().hex
         self._reused = self._find(replace)
         self._prepared: list[Layer] = []
-        self._arrived = False
+        self.arrived = False
         self.kept = 0
 
     @property
@@ -161,7 +165,7 @@ class Results:
         Slices of a new layer on which somebody has drawn meanwhile are left alone and
         counted in ``kept``.
         """
-        self._arrived = True
+        self.arrived = True
         index = self._planes.indices[item.index]
         for target in self._targets:
             self._put(target, index, target.part(item))
@@ -176,7 +180,7 @@ class Results:
         Args:
             provenance: The predictor's; of a run that ended early its settings.
         """
-        if not self._arrived:
+        if not self.arrived:
             self._withdraw()
             return
         for layer in self.layers:
@@ -195,6 +199,8 @@ class Results:
         for layer in self._prepared:
             if layer in self._viewer.layers and not np.any(layer.data):
                 self._viewer.layers.remove(layer)
+        if self._image in self._viewer.layers:
+            self._viewer.layers.selection.active = self._image
 
     def _find(self, replace: bool) -> bool:
         """Take the layers of an earlier run if they may be written to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +200,15 @@ def test_system_errors_become_ours(
 ) -> None:
     error = OSError(code, os.strerror(code)) if code else OSError()
     assert isinstance(atomic.write_error(tmp_path, error), kind)
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").write_text("no folder")
+    problem = re.escape(f"{tmp_path / 'folder'} is a file, not a folder")
+    for path in ("folder/m.tif", "folder/deeper/m.tif"):
+        with pytest.raises(FileError, match=problem):
+            write_segmentation(OLD, tmp_path / path)
+    assert (tmp_path / "folder").read_text() == "no folder"
 
 
 def test_a_folder_in_the_way_is_a_file_error(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from medseg.errors import DiskError
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import read_image, read_segmentation, write_image, write_segmentation
@@ -18,7 +19,7 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 from napari.layers import Labels
 
-from medseg.napari_plugin import _commands, recovery, unsaved
+from medseg.napari_plugin import _commands, beside, recovery, unsaved
 from medseg.napari_plugin._reader import get_reader
 from medseg.napari_plugin.layers import geometry_of, segmentation_layers
 from medseg.napari_plugin.mender import Mender
@@ -192,6 +193,41 @@ def test_two_masks_of_one_image_do_not_overwrite_each_other(
     assert unsaved.keeper_of(viewer).unsaved == []
     save_mask_of(viewer, one)  # its own file: nobody is asked
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("other", ["elsewhere.nii.gz", ""])
+def test_where_the_disk_cannot_be_written_another_place_is_asked_for(
+    other, tmp_path, monkeypatch
+) -> None:
+    scan = tmp_path / "scan.nii.gz"
+    write_image(Image(phantom()[0][None], oblique()), scan)
+    viewer = ViewerModel()
+    open_path(viewer, scan)
+    _commands.new_mask(viewer)
+    mask = viewer.layers[-1]
+    mask.paint((4, 5, 5), 1)
+    titles, real = [], beside.save
+
+    def save(viewer, parts, path):
+        if path.name == "scan_mask.nii.gz":
+            raise DiskError(path, "not written, permission denied", "Free it")
+        return real(viewer, parts, path)
+
+    def choose(title, start):
+        titles.append(title)
+        return tmp_path / other if other else None
+
+    monkeypatch.setattr(beside, "save", save)
+    monkeypatch.setattr(saving, "_choose_path", choose)
+    if other:
+        assert save_mask_of(viewer, mask) == str(tmp_path / other)
+        assert unsaved.keeper_of(viewer).unsaved == []
+    else:  # nothing was chosen
+        with pytest.raises(DiskError, match="permission denied"):
+            save_mask_of(viewer, mask)
+        assert unsaved.keeper_of(viewer).unsaved == [mask]
+    assert "permission denied" in titles[0]
+    unsaved.keeper_of(viewer).stop(keep=False)
 
 
 def test_a_restored_mask_has_the_units_of_its_image(tmp_path, monkeypatch) -> None:

@@ -435,6 +435,37 @@ def test_napari_s_brush_puts_the_prompts_away(opened) -> None:
 
 
 @pytest.mark.gui
+def test_a_closed_dock_leaves_mouse_keys_and_layer_list_alone(opened) -> None:
+    from qtpy.QtGui import QHideEvent, QShowEvent
+
+    viewer, layer, widget = opened.viewer, opened.layer, opened.widget
+    widget.use("lasso")
+    drag(viewer, [(2, 30), (2, 40), (9, 40), (9, 30)])
+    before, keys = layer.data.copy(), set(viewer.keymap)
+    assert "prompts (lines)" in viewer.layers
+    widget.hideEvent(QHideEvent())  # napari hides a dock that is closed
+    drag(viewer, [(12, 30), (12, 40), (19, 40), (19, 30)])
+    np.testing.assert_array_equal(layer.data, before)
+    assert widget.form.kinds["off"].isChecked()
+    assert "prompts (lines)" not in viewer.layers
+    assert not {s.key for s in widget.shortcuts.bound} & set(viewer.keymap)
+    widget.showEvent(QShowEvent())
+    assert set(viewer.keymap) == keys
+    assert "prompts (lines)" in viewer.layers  # they are still in effect
+    widget.undo()
+    assert not np.array_equal(layer.data, before)
+
+
+@pytest.mark.gui
+def test_the_layer_of_a_drag_is_there_before_it(opened) -> None:
+    opened.widget.use("point")
+    assert "prompts (lines)" not in opened.viewer.layers
+    opened.widget.use("lasso")
+    assert "prompts (lines)" in opened.viewer.layers
+    assert opened.viewer.layers.selection.active == opened.layer
+
+
+@pytest.mark.gui
 @pytest.mark.parametrize("back", ["button", "Ctrl-Z"])
 def test_after_an_undo_no_message_speaks_of_what_was_done(opened, back) -> None:
     layer, widget = opened.layer, opened.widget

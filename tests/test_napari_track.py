@@ -414,6 +414,8 @@ def test_edits_undo_and_redo_show_in_the_tracks(linked: Any) -> None:
 
 @pytest.mark.gui
 def test_clicks_on_cells_and_on_the_lineage_pick(linked: Any) -> None:
+    from qtpy.QtGui import QHideEvent
+
     widget, viewer = linked.widget, linked.viewer
     widget.editing.pick.click()
     for frame, place in ((2, (2, 12, 12)), (3, (3, 17, 12))):
@@ -426,6 +428,9 @@ def test_clicks_on_cells_and_on_the_lineage_pick(linked: Any) -> None:
     away = SimpleNamespace(position=(3, 300, 0), dims_displayed=[1, 2])
     widget.editing.picker.pick(away)
     assert len(widget.scene.picked) == 2
+    widget.hideEvent(QHideEvent())  # napari hides a dock that is closed
+    assert not widget.editing.picker.on
+    widget.editing.pick.click()
     tree = widget.lineage.tree
     tree.resize(300, tree.sizeHint().height())
     wanted = node(widget, 5, 2)

@@ -30,7 +30,7 @@ from medseg.errors import ConfigError, DiskError
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.instances import InstanceRule
-from medseg.labels import Label, LabelSet
+from medseg.labels import Label, LabelSet, chest_labels
 from medseg.model import load_model, save_model
 from medseg.model_spec import Decoding, Inference
 from medseg.napari_plugin.worker import shared
@@ -41,6 +41,7 @@ from medseg.napari_plugin.worker.job import (
     Done,
     Failed,
     Item,
+    Job,
     Opened,
     Progress,
     Stack,
@@ -350,6 +351,16 @@ def test_a_waiting_job_can_be_cancelled_and_a_finished_one_cannot(
     third.cancel()
     assert third.state == "done"
     assert third.poll() == []
+
+
+def test_progress_is_never_taken_back_nor_timed_too_early() -> None:
+    job = Job(1, FILM, "tiny", TORCH, lambda job: None)
+    job.tell(Opened(chest_labels(), "torch", "cpu", 12))
+    job.tell_progress(0.08, timed=False)
+    job.tell_progress(0.0)  # begun again
+    job.tell_progress(0.5)
+    shares = [(e.share, e.seconds_left is None) for e in job.poll()[1:]]
+    assert shares == [(0.08, True), (0.08, False), (0.5, False)]
 
 
 @posix

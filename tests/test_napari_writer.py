@@ -367,6 +367,9 @@ def test_an_empty_mask_lies_on_its_image(tmp_path: Path) -> None:
     viewer.layers.selection.clear()
     with pytest.raises(ConfigError, match="2 images are open"):
         _commands.new_mask(viewer)
+    viewer.layers.clear()
+    with pytest.raises(ConfigError, match="no image is open"):
+        _commands.new_mask(viewer)
 
 
 def test_masks_are_saved_beside_their_image(tmp_path: Path) -> None:

@@ -30,8 +30,12 @@ def write_error(path: Path, error: OSError) -> MedsegError:
     cause = _DISK.get(error.errno or 0)
     if cause:
         return DiskError(
-            path, f"not written, {cause}", "Free or choose another folder and run again"
+            path, f"not written, {cause}", "Free it, or choose another folder"
         )
+    in_the_way = next((p for p in path.parents if p.exists() and not p.is_dir()), None)
+    if in_the_way is not None:
+        problem = f"not written: {in_the_way} is a file, not a folder"
+        return FileError(path, problem, "Choose another folder")
     text = error.strerror or type(error).__name__
     return FileError(path, f"not written: {text}", "Check the path and run again")
 

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 from medseg.errors import MedsegError
 from medseg.napari_plugin._settings import settings
 from medseg.napari_plugin.unsaved import MaskKeeper, keeper_of, unwrap
-from medseg.napari_plugin.widgets.saving import save_mask_of
+from medseg.napari_plugin.widgets.saving import save_mask_of, saved_text
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -123,10 +123,11 @@ class CloseGuard(QObject):
             try:
                 path = self._save(self._viewer, layer)
             except MedsegError as error:
-                show_warning(f"{layer.name} is not saved. {error}")
+                # The cause first: napari cuts what is long.
+                show_warning(f"{layer.name} is not saved: {error.problem}. {error}")
                 return False
             self.keeper.mark_saved(layer, path)
-            show_info(f"{layer.name} saved and checked: {path}")
+            show_info(saved_text(path))
         return True
 
     def _ask_person(self, layers: list[Labels]) -> Answer:

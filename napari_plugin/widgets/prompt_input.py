@@ -79,6 +79,15 @@ class PromptInput:
         """Draw the prompts in effect."""
         self._glyphs.draw(self._mender.prompts)
 
+    def hide(self) -> None:
+        """Take the drawn prompts away until they are drawn again."""
+        self._glyphs.close()
+
+    def get_ready(self) -> None:
+        """Make the layer that a drag draws on: in the midst of one it costs moves."""
+        if self._mender.layer is not None and self.kind in ("box", "scribble", "lasso"):
+            self._glyphs.get_ready()
+
     @property
     def listening(self) -> bool:
         """Whether clicks are ours: a kind is chosen and no brush of napari is."""
@@ -174,6 +183,10 @@ class PromptGlyphs:
         if prompt is None or not isinstance(prompt, Point):
             self._preview = None if prompt is None else (prompt, positive)
             self._draw_lines()
+
+    def get_ready(self) -> None:
+        """Make the layer of the lines."""
+        self._lines = self._layer(self._lines, "shapes")
 
     def close(self) -> None:
         """Remove the layers."""

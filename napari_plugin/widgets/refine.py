@@ -18,7 +18,7 @@ from medseg.napari_plugin.widgets.recovery_banner import RecoveryBanner
 from medseg.napari_plugin.widgets.refine_choices import RefineChoices
 from medseg.napari_plugin.widgets.refine_form import RefineForm
 from medseg.napari_plugin.widgets.refine_work import RefineWork
-from medseg.napari_plugin.widgets.saving import save_mask_of
+from medseg.napari_plugin.widgets.saving import save_mask_of, saved_text
 from medseg.napari_plugin.widgets.shortcuts import Shortcut, Shortcuts
 
 if TYPE_CHECKING:
@@ -108,6 +108,16 @@ class RefineWidget(QWidget):
         share_place(self)
         protect(self._viewer, self)
         self.banner.look()
+        self.shortcuts.bind()
+        self.input.draw()
+
+    def hideEvent(self, event: Any) -> None:  # noqa: N802
+        """Give mouse and keys back: napari only hides a dock that is closed."""
+        super().hideEvent(event)
+        if not event.spontaneous():  # else the window is minimised
+            self.use("off")
+            self.input.hide()
+            self.shortcuts.restore()
 
     @property
     def busy(self) -> bool:
@@ -144,6 +154,7 @@ class RefineWidget(QWidget):
         if self.layer is not None:
             self._viewer.layers.selection.active = self.layer
             self.layer.mode = "pan_zoom"
+            self.input.get_ready()
 
     def _set_sign(self, negative: bool) -> None:
         self.input.negative = negative
@@ -176,7 +187,7 @@ class RefineWidget(QWidget):
             path = self.message.attempt(lambda: save_mask_of(self._viewer, layer))
             if path:
                 self.message.say(f"Saved and checked: {path}")
-                show_info(f"Saved and checked: {path}")
+                show_info(saved_text(path))
 
 
 def _end(state: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFileDialog
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DiskError
 from medseg.napari_plugin.unsaved import unwrap
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ def save_mask_of(viewer: ViewerModel, layer: Labels) -> str:
     """Save the mask that a layer is part of, all its structures, and return the path.
 
     A mask of a file goes back there, another beside its image; where neither is
-    known, or another mask is there already, the person is asked.
+    known, another mask is there already, or the disk cannot be written to, the person
+    is asked.
 
     Raises:
         ConfigError: If no file is chosen.
@@ -39,13 +40,35 @@ def save_mask_of(viewer: ViewerModel, layer: Labels) -> str:
         if reason:
             title = f"{layer.name}: {path.name} is there already, {reason}"
             path = _ask_path(title, beside.free_name(path))
-    return str(beside.save(viewer, parts, path))
+    try:
+        return str(beside.save(viewer, parts, path))
+    except DiskError as error:
+        # The disk is full or not to be written to: another may do.
+        other = _choose_path(f"{layer.name}: {path} is {error.problem}", path.name)
+        if other is None:
+            raise
+        return str(beside.save(viewer, parts, other))
+
+
+def saved_text(path: str | Path) -> str:
+    """Return what to say of a file; its name first, since napari cuts long texts."""
+    return f"Saved and checked: {Path(path).name} in {Path(path).parent}"
 
 
 def _ask_path(title: str, start: Path | str = "") -> Path:
+    """Ask for a file.
+
+    Raises:
+        ConfigError: If none is chosen.
+    """
+    chosen = _choose_path(title, start)
+    if chosen is None:
+        raise ConfigError(title, "no file was chosen", "Save again")
+    return chosen
+
+
+def _choose_path(title: str, start: Path | str) -> Path | None:
     """Ask for a file; Qt asks too before one that is there is replaced."""
     kinds = "Masks (*.nii.gz *.nii *.nrrd *.mha *.tif *.png *.dcm);;All files (*)"
     chosen, _ = QFileDialog.getSaveFileName(None, f"Save {title}", str(start), kinds)
-    if not chosen:
-        raise ConfigError(title, "no file was chosen", "Save again")
-    return Path(chosen)
+    return Path(chosen) if chosen else None

@@ -159,7 +159,8 @@ class SegmentRun:
             case Failed():
                 self._steps = self._end(self._settings, event.message, bad=True)
             case Cancelled():
-                text = "Cancelled. What has arrived stays."
+                stays = " What has arrived stays." if self._results.arrived else ""
+                text = f"Cancelled.{stays}"
                 self._steps = self._end(self._settings, text)
         return self.going
 

@@ -27,7 +27,8 @@ class Shortcut:
 class Shortcuts:
     """Bind shortcuts on one viewer; `restore` puts back what was there.
 
-    A key that something else has bound on this viewer is left to it.
+    A key that something else has bound on this viewer is left to it. They are bound
+    from the beginning, and again by `bind`.
 
     Attributes:
         bound: The shortcuts that are in effect.
@@ -35,9 +36,14 @@ class Shortcuts:
 
     def __init__(self, viewer: ViewerModel, shortcuts: Iterable[Shortcut]) -> None:
         self._viewer = unwrap(viewer)
+        self._shortcuts = tuple(shortcuts)
         self.bound: list[Shortcut] = []
         self._ours: dict[str, Any] = {}
-        for shortcut in shortcuts:
+        self.bind()
+
+    def bind(self) -> None:
+        """Bind what is not bound."""
+        for shortcut in self._shortcuts:
             if shortcut.key in self._taken():
                 continue
             self._viewer.bind_key(shortcut.key, _ignore_viewer(shortcut.action))

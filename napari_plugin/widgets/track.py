@@ -94,6 +94,12 @@ class TrackWidget(QWidget):
         holder = self.__dict__
         self.destroyed.connect(lambda: _end(holder))
 
+    def hideEvent(self, event: Any) -> None:  # noqa: N802
+        """Give the mouse back: napari only hides a dock that is closed."""
+        super().hideEvent(event)
+        if not event.spontaneous():  # else the window is minimised
+            self.editing.pick.setChecked(False)
+
     def showEvent(self, event: Any) -> None:  # noqa: N802
         """Guard the window against closing with unsaved masks."""
         super().showEvent(event)

@@ -32,11 +32,12 @@ class WorkerClient:
     started again when it has ended.
 
     Args:
-        grace: Seconds after which a worker that does not obey a cancel is killed.
+        grace: Seconds after which a worker that does not obey a cancel is killed. It
+            is the time of a tile on a busy machine; the next one loads the model anew.
         command: The worker's program.
     """
 
-    def __init__(self, grace: float = 2.0, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, grace: float = 8.0, command: Sequence[str] = COMMAND) -> None:
         self._grace, self._command = grace, tuple(command)
         self._numbers = itertools.count(_WARM + 1)
         self._lock = threading.RLock()

@@ -163,6 +163,7 @@ class Job:
     _events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
     _telling: threading.Lock = field(default_factory=threading.Lock)
     _began: float = 0.0
+    _share: float = 0.0
 
     @property
     def finished(self) -> bool:
@@ -208,10 +209,16 @@ class Job:
                 self._began = time.monotonic()
             self._events.put(event)
 
-    def tell_progress(self, share: float) -> None:
-        """Add a `Progress` event with the time left, judged by the time so far."""
+    def tell_progress(self, share: float, timed: bool = True) -> None:
+        """Add a `Progress` event.
+
+        Args:
+            share: From 0 to 1. What is begun again does not take it back.
+            timed: Whether the time so far tells how much is left.
+        """
+        self._share = share = max(share, self._share)
         spent = time.monotonic() - self._began
-        left = spent * (1 - share) / share if share > 0 else None
+        left = spent * (1 - share) / share if timed and share > 0 else None
         self.tell(Progress(share, left))
 
 

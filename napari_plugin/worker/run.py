@@ -90,8 +90,14 @@ class Run:
             self._send(slot)
 
     def progress(self, index: int, done: int, total: int) -> None:
-        """Pass on how far the worker is inside one image."""
-        self._job.tell_progress((index + done / max(1, total)) / self._stack.count)
+        """Pass on how far the worker is inside one image.
+
+        Before the first image of many is done, the worker may be looking at the size
+        of cells, which says nothing of the time that the images take.
+        """
+        share = (index + done / max(1, total)) / self._stack.count
+        timed = self._finished > 0 or self._stack.count == 1
+        self._job.tell_progress(share, timed)
 
     def collect(self, index: int, slot: int) -> None:
         """Take a result out of its block and put the next image there."""
