@@ -348,6 +348,27 @@ def node(widget: Any, frame: int, label: int) -> int:
 
 
 @pytest.mark.gui
+def test_it_says_whether_masks_have_changed_when_they_are_read_again(
+    linked: Any,
+) -> None:
+    from medseg.napari_plugin.history import apply_mask
+
+    widget, layer = linked.widget, linked.layer
+    before = widget.scene.graph
+    widget.editing.update_button.click()
+    wait_for(widget, linked.qtbot)
+    assert widget.message.text().startswith("The masks have not changed.")
+    assert pairs(widget.scene.graph) == pairs(before)
+    smaller = layer.data.copy()
+    smaller[-1] = 0
+    apply_mask(layer, smaller)
+    widget.editing.update_button.click()
+    wait_for(widget, linked.qtbot)
+    assert widget.message.text().startswith("The masks have changed.")
+    assert len(widget.scene.graph) < len(before)
+
+
+@pytest.mark.gui
 def test_linking_shows_tracks_and_leaves_the_masks_alone(linked: Any) -> None:
     widget, layer = linked.widget, linked.layer
     np.testing.assert_array_equal(layer.data, dividing_movie())

@@ -140,10 +140,13 @@ class TrackRuns:
 
     def _carried(self, found: _Carried) -> None:
         scene = self._scene
+        before = scene.cells
         scene.cells, now, new_of = found
         scene.picked = ()
         scene.editor.carry(now, new_of)
-        self._form.message.say(f"The masks have changed. {scene.summary()}")
+        same = before is not None and _same(before, scene.cells)
+        found_that = "The masks have not changed" if same else "The masks have changed"
+        self._form.message.say(f"{found_that}. {scene.summary()}")
 
     # Numbers in the masks themselves
 
@@ -191,6 +194,12 @@ class TrackRuns:
             self._scene.cells = cells = replace(cells, label=ids)
             self._scene.editor.carry(unlinked(cells), np.arange(len(graph)))
         self.finished.emit()
+
+
+def _same(one: Cells, other: Cells) -> bool:
+    """Return whether the cells of a movie are where they were, by the same numbers."""
+    names = ("frame", "label", "size", "centroid")
+    return all(np.array_equal(getattr(one, n), getattr(other, n)) for n in names)
 
 
 def _why_not(layer: Labels, top: int) -> str:
