@@ -32,10 +32,11 @@ def write_error(path: Path, error: OSError) -> MedsegError:
         return DiskError(
             path, f"not written, {cause}", "Free it, or choose another folder"
         )
-    in_the_way = next((p for p in path.parents if p.exists() and not p.is_dir()), None)
-    if in_the_way is not None:
-        problem = f"not written: {in_the_way} is a file, not a folder"
-        return FileError(path, problem, "Choose another folder")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        files = (p for p in path.parents if p.exists() and not p.is_dir())
+        if (in_the_way := next(files, None)) is not None:
+            problem = f"not written: {in_the_way} is a file, not a folder"
+            return FileError(path, problem, "Choose another folder")
     text = error.strerror or type(error).__name__
     return FileError(path, f"not written: {text}", "Check the path and run again")
 
