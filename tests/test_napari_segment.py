@@ -298,6 +298,24 @@ def test_prepared_layers_have_the_type_of_the_result(
     assert masks(viewer)[-1].data.dtype == of_a_result
 
 
+def test_the_mask_is_selected_at_once_and_a_later_choice_stays(opened: Any) -> None:
+    viewer, widget, worker = opened()
+    worker.hold = True
+    widget.form.scope.setCurrentIndex(2)
+    widget.run()
+    while not worker.jobs:
+        widget.work.poll()
+    first, second = masks(viewer)
+    assert viewer.layers.selection.active is first
+    viewer.layers.selection.active = second
+    worker.jobs[-1].tell(Done(PROVENANCE))
+    drain(widget)
+    assert viewer.layers.selection.active is second
+    worker.hold = False
+    run(widget, "slice")  # of one image the layers are made of its result
+    assert viewer.layers.selection.active in masks(viewer)
+
+
 def test_cancelled_before_the_model_runs_nothing_is_left(opened: Any) -> None:
     viewer, widget, worker = opened()
     widget.form.scope.setCurrentIndex(2)

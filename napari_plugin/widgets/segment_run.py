@@ -62,7 +62,7 @@ class SegmentRun:
         form: Shows how far it is.
         client: Runs the models.
         changed: Called when a run begins and ends.
-        select: Called with the mask to work on when it ends.
+        select: Called with the mask to work on.
     """
 
     def __init__(
@@ -104,11 +104,18 @@ class SegmentRun:
         """Make the layers one by one, then start the model."""
         yield from results.prepare()
         if order.stack.count > 1:
+            yield from self._choose_mask(results)
             # A full collection takes napari a quarter of a second. After one here,
             # Python sees no need for another in the midst of the run.
             gc.collect()
             yield
         self._job = self._client.predict(order.stack, order.model, order.options)
+
+    def _choose_mask(self, results: Results) -> Iterator[None]:
+        """Select a mask, which will be worked on, not the map that was added last."""
+        if results.masks:
+            self._select(results.masks[0])
+            yield
 
     def cancel(self) -> None:
         """End the run now; the slices that have been shown stay."""
@@ -179,10 +186,8 @@ class SegmentRun:
         """End the run, in steps that napari can draw between."""
         assert self._results is not None  # the run is being ended
         yield from self._results.finish(provenance)
-        if self._results.masks:
-            # Not the map that was added last: a mask is what will be worked on.
-            self._select(self._results.masks[0])
-            yield
+        if self._order is not None and self._order.stack.count == 1:
+            yield from self._choose_mask(self._results)
         self._timer.stop()
         self._events.clear()
         self._job = self._results = self._order = None
