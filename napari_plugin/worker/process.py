@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from medseg.predict import Predictor
 
 _KEPT_MODELS = 2
-_NICE = 15
+_NICE = 10
 _OOM_SCORE = 500
 _REPORT_EVERY = 0.05  # seconds
 
