@@ -236,6 +236,11 @@ def geometry_if_known(image: Layer) -> Geometry | None:
     return geometry_of(image) if image.ndim == 2 or facts_of(image) else None
 
 
+def hands_off(layer: Layer | None) -> bool:
+    """Return whether napari leaves the mouse to others: no brush or line is drawn."""
+    return str(getattr(layer, "mode", "pan_zoom")) in ("pan_zoom", "Mode.PAN_ZOOM")
+
+
 def is_mask(layer: Layer) -> bool:
     """Return whether a layer is a mask that can be changed and saved."""
     from napari.layers import Labels

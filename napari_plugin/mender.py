@@ -20,6 +20,7 @@ from medseg.errors import ConfigError
 from medseg.labels import Label, LabelSet
 from medseg.napari_plugin import history
 from medseg.napari_plugin.history import Index
+from medseg.napari_plugin.layers import hands_off
 from medseg.napari_plugin.part import Place, Work, check_fits, part_of, shown_place
 from medseg.napari_plugin.unsaved import unwrap
 from medseg.refine.edit import Edit
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Tool = Callable[["Work"], Edit]
-
-HANDS_OFF = ("pan_zoom", "Mode.PAN_ZOOM")
-"""Names of the mode in which napari leaves the mouse to others."""
 
 # Any number may be mended, whatever names the mask has: as for instances.
 _ANY = LabelSet((Label(1, "object", "#ffffff"),), "instances")
@@ -289,7 +287,7 @@ class Mender:
             self.sync()
 
     def _on_mode(self, event: Any) -> None:
-        if self.layer is not None and str(self.layer.mode) not in HANDS_OFF:
+        if self.layer is not None and not hands_off(self.layer):
             self.brushed.emit()
 
     def _apply(self, edit: Edit, within: Index) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg.napari_plugin.layers import PLACE
+from medseg.napari_plugin.layers import PLACE, hands_off
 from medseg.napari_plugin.unsaved import unwrap
 
 if TYPE_CHECKING:
@@ -45,12 +45,10 @@ class CellPicker:
             self._viewer.mouse_drag_callbacks.remove(self._callback)
 
     def _pressed(self, viewer: Any, event: Any) -> Iterator[None] | None:
-        active = self._viewer.layers.selection.active
-        mode = str(getattr(active, "mode", "pan_zoom"))
         if not self.on or self.layer is None or event.button != 1:
             return None
-        if mode not in ("pan_zoom", "Mode.PAN_ZOOM"):
-            return None  # a brush or a line is being drawn
+        if not hands_off(self._viewer.layers.selection.active):
+            return None
         return self._follow(event)
 
     def _follow(self, event: Any) -> Iterator[None]:

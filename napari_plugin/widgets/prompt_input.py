@@ -13,8 +13,8 @@ import numpy as np
 
 from medseg.errors import ConfigError
 from medseg.napari_plugin.display import camera_of
-from medseg.napari_plugin.layers import PLACE
-from medseg.napari_plugin.mender import HANDS_OFF, Mender
+from medseg.napari_plugin.layers import PLACE, hands_off
+from medseg.napari_plugin.mender import Mender
 from medseg.napari_plugin.unsaved import unwrap
 from medseg.refine.prompts import Box, Lasso, Point, Position, Prompt, Scribble
 
@@ -95,9 +95,7 @@ class PromptInput:
             self.kind == "off" and not self.path_for_tool
         ):
             return False
-        active = self._viewer.layers.selection.active
-        mode = str(getattr(active, "mode", "pan_zoom"))
-        return mode in HANDS_OFF
+        return hands_off(self._viewer.layers.selection.active)
 
     def _on_drag(self, viewer: Any, event: Any) -> Iterator[None] | None:
         if not self.listening or event.button != 1:
