@@ -143,6 +143,23 @@ def films(count: int, size: int) -> np.ndarray:
     return np.stack([drawn[i % 3] for i in range(count)])
 
 
+def warm_up(widget: Any, arguments: argparse.Namespace) -> None:
+    """Let the worker see one film, past the window, which stays as it was."""
+    from medseg.geometry import Geometry
+    from medseg.image import Image
+    from medseg.napari_plugin.worker.job import Done, Event
+
+    film = Image(films(1, arguments.size), Geometry.pixels(2))
+    job = widget._client.predict(film, arguments.model, widget._options())
+    events: list[Event] = []
+
+    def done() -> bool:
+        events.extend(job.poll())
+        return Done in map(type, events)
+
+    spin(done, 1800)
+
+
 def stalls(widget: Any, probe: Probe) -> dict[str, Any]:
     """Segment the whole stack and note the gaps.
 
@@ -293,9 +310,7 @@ def main() -> None:
     start = time.monotonic()
     spin(lambda: widget._client.devices is not None, 1800)
     result["worker_ready_s"] = round(time.monotonic() - start, 1)
-    # One slice first: what is measured is a warm model.
-    widget.run()
-    spin(lambda: not widget.running, 1800)
+    warm_up(widget, arguments)
     widget.form.scope.setCurrentIndex(2)
     result |= stalls(widget, Probe())
     result |= cancels(widget, arguments.cancels)

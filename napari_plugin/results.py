@@ -253,8 +253,16 @@ class Results:
         else:
             layer.data[index] = part
             if self._shown(index):
-                # The picture in the layer list can wait for the end.
-                layer.refresh(thumbnail=False, highlight=False, extent=False)
+                self._redraw(layer)
+
+    def _redraw(self, layer: Layer) -> None:
+        """Draw the canvas alone.
+
+        The picture in the layer list can wait for the end, and its rows stay as they
+        are: painting them again would be half of the work.
+        """
+        with self._viewer.layers.events.blocker():
+            layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _shown(self, index: Index) -> bool:
         """Return whether a part of the image can be seen now."""

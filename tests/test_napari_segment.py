@@ -543,6 +543,26 @@ def test_a_layer_that_was_removed_is_not_filled(opened: Any) -> None:
     assert results.masks == []
 
 
+def test_a_result_draws_the_canvas_and_leaves_the_layer_list_alone(
+    opened: Any,
+) -> None:
+    viewer, widget, _worker = opened()
+    results = Results(
+        viewer, widget.image, select(widget.image, 2, "all"), EXCLUSIVE, "bright"
+    )
+    list(results.prepare())
+    viewer.dims.set_current_step(0, 0)
+    heard: list[str] = []
+    results.layers[0].events.set_data.connect(lambda _: heard.append("canvas"))
+    viewer.layers.events.connect(lambda _: heard.append("list"))
+    list(results.add(Item(0, np.ones((6, 5), np.uint8))))
+    assert heard == ["canvas"]
+    list(results.add(Item(1, np.ones((6, 5), np.uint8))))
+    assert heard == ["canvas"]  # not shown now
+    results.layers[0].refresh()
+    assert "list" in heard
+
+
 def test_the_diameter_of_cells_is_found_or_given(opened: Any) -> None:
     _, widget, worker = opened(CELLS)
     form = widget.form

@@ -251,6 +251,15 @@ def test_warm_and_start_run_in_one_process(client: WorkerClient, tiny: str) -> N
     assert client.devices.cpu in ("OpenVINO", "PyTorch")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling of Linux")
+def test_the_worker_does_not_push_napari_aside(client: WorkerClient, tiny: str) -> None:
+    client.predict(FILM, tiny, TORCH).wait(LONG)
+    assert client.pid is not None
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, client.pid) == min(mine + 10, 19)
+    assert os.sched_getscheduler(client.pid) == os.SCHED_BATCH
+
+
 def test_a_model_that_was_trained_again_is_loaded_again(
     client: WorkerClient, tmp_path: Path
 ) -> None:

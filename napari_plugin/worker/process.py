@@ -208,6 +208,9 @@ def _step_back() -> None:
 
         psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
     with suppress(OSError):
+        if sys.platform == "linux":  # on waking up, do not push napari aside
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
 
 
@@ -220,13 +223,13 @@ def _watch(parent: int) -> None:
 
 def main() -> None:
     """Run the worker on this process's standard streams."""
+    _step_back()  # before there are threads: they inherit it
     # What a library prints must not end up between the answers.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     if hasattr(os, "getppid") and sys.platform != "win32":
         watch = threading.Thread(target=_watch, args=(os.getppid(),), daemon=True)
         watch.start()
-    _step_back()
     with suppress(BrokenPipeError):  # napari ended while this process was busy
         Worker(sys.stdin.buffer, replies).serve()
 
