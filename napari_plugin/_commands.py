@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.errors import ConfigError
+from medseg.napari_plugin._writer import saved_text
 from medseg.napari_plugin.beside import layer_data, members, place_beside, save, taken
 from medseg.napari_plugin.layers import (
     PLACE,
@@ -99,4 +100,4 @@ def save_beside(viewer: napari.viewer.Viewer) -> None:
                 "Use File > Save Selected Layers, which lets you choose a name",
             )
     for target, group in zip(targets, groups, strict=True):
-        show_info(f"Saved and checked: {save(viewer, group, target).resolve()}")
+        show_info(saved_text(save(viewer, group, target)))

@@ -277,6 +277,12 @@ def relabelled(
     return new[mask]
 
 
+def saved_text(path: str | Path) -> str:
+    """Return what to say of a file; its name first, since napari cuts long texts."""
+    path = Path(path).resolve()
+    return f"Saved and checked: {path.name} in {path.parent}"
+
+
 def show_written(paths: Sequence[Path], layers: Sequence[LayerData]) -> None:
     """Tell the user where a result lies, and the autosave that it is safe."""
     from napari.utils.notifications import show_info
@@ -288,4 +294,4 @@ def show_written(paths: Sequence[Path], layers: Sequence[LayerData]) -> None:
             mark_saved(data, paths[0])
     if paths:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        show_info(f"Saved and checked: {Path(paths[0]).resolve()}{more}")
+        show_info(f"{saved_text(paths[0])}{more}")

@@ -60,6 +60,16 @@ def open_path(viewer: ViewerModel, path) -> list:
     return [x for x in viewer.layers if x not in before]
 
 
+def painted_scan(folder):
+    """Return a viewer with ``scan.nii.gz`` and a new mask, painted on."""
+    write_image(Image(phantom()[0][None], oblique()), folder / "scan.nii.gz")
+    viewer = ViewerModel()
+    open_path(viewer, folder / "scan.nii.gz")
+    _commands.new_mask(viewer)
+    viewer.layers[-1].paint((4, 5, 5), 1)
+    return viewer, viewer.layers[-1]
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
 def test_open_mend_undo_save_reopen(tmp_path, monkeypatch, suffix) -> None:
     monkeypatch.setenv("MEDSEG_STATE", str(tmp_path / "state"))
@@ -199,13 +209,7 @@ def test_two_masks_of_one_image_do_not_overwrite_each_other(
 def test_where_the_disk_cannot_be_written_another_place_is_asked_for(
     other, tmp_path, monkeypatch
 ) -> None:
-    scan = tmp_path / "scan.nii.gz"
-    write_image(Image(phantom()[0][None], oblique()), scan)
-    viewer = ViewerModel()
-    open_path(viewer, scan)
-    _commands.new_mask(viewer)
-    mask = viewer.layers[-1]
-    mask.paint((4, 5, 5), 1)
+    viewer, mask = painted_scan(tmp_path)
     titles, real = [], beside.save
 
     def save(viewer, parts, path):
@@ -232,13 +236,7 @@ def test_where_the_disk_cannot_be_written_another_place_is_asked_for(
 
 def test_a_restored_mask_has_the_units_of_its_image(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MEDSEG_STATE", str(tmp_path / "state"))
-    scan = tmp_path / "scan.nii.gz"
-    write_image(Image(phantom()[0][None], oblique()), scan)
-    viewer = ViewerModel()
-    open_path(viewer, scan)
-    _commands.new_mask(viewer)
-    mask = viewer.layers[-1]
-    mask.paint((4, 5, 5), 1)
+    viewer, mask = painted_scan(tmp_path)
     while not unsaved.keeper_of(viewer).save():
         pass
     (journal,) = recovery.state_folder().iterdir()

@@ -300,7 +300,7 @@ def test_only_what_was_written_is_returned(
     assert not path.exists()
     assert told == []
     _writer.write_structures(str(tmp_path / "m.tif"), segmentation_layers(seg, "m"))
-    assert told == [f"Saved and checked: {tmp_path / 'm.tif'}"]
+    assert told == [f"Saved and checked: m.tif in {tmp_path}"]
 
 
 def structures() -> list[LayerData]:

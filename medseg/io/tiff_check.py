@@ -46,25 +46,23 @@ def directories(source: Source) -> list[int]:
                 f"byte {offset})"
             )
         seen.append(offset)
-        length = struct.calcsize(order + count_code)
-        raw = source.read(length, offset) if offset < source.size else b""
-        if len(raw) < length:
-            raise source.damaged(
-                f"truncated: TIFF directory {len(seen)} is at byte {offset}, past the "
-                f"end at {source.size}"
-            )
-        (entries,) = struct.unpack(order + count_code, raw)
-        link = offset + length + entries * entry
-        raw = source.read(width, link) if link < source.size else b""
-        if len(raw) < width:
-            raise source.damaged(
-                f"truncated: TIFF directory {len(seen)} declares {entries} entries, "
-                f"past the end at {source.size}"
-            )
-        (offset,) = struct.unpack(order + word, raw)
+        place = f"directory {len(seen)} is at byte {offset}"
+        entries = _number(source, order + count_code, offset, place)
+        link = offset + struct.calcsize(order + count_code) + entries * entry
+        place = f"directory {len(seen)} declares {entries} entries"
+        offset = _number(source, order + word, link, place)
     if not seen:
         raise source.damaged("no TIFF directory: the file holds no image")
     return seen
+
+
+def _number(source: Source, code: str, offset: int, place: str) -> int:
+    """Return the number that a directory has at a byte of the file."""
+    length = struct.calcsize(code)
+    raw = source.read(length, offset) if offset < source.size else b""
+    if len(raw) < length:
+        raise source.damaged(f"truncated: TIFF {place}, past the end at {source.size}")
+    return int(struct.unpack(code, raw)[0])
 
 
 def check_kind(source: Source, page: TiffPage) -> tuple[np.dtype[Any], int]:

@@ -18,8 +18,9 @@ from qtpy.QtWidgets import (
 
 from medseg.errors import MedsegError
 from medseg.napari_plugin._settings import settings
+from medseg.napari_plugin._writer import saved_text
 from medseg.napari_plugin.unsaved import MaskKeeper, keeper_of, unwrap
-from medseg.napari_plugin.widgets.saving import save_mask_of, saved_text
+from medseg.napari_plugin.widgets.saving import save_mask_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

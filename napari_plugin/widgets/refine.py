@@ -9,6 +9,7 @@ from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QWidget
 
 from medseg.napari_plugin._settings import settings
+from medseg.napari_plugin._writer import saved_text
 from medseg.napari_plugin.mender import Mender
 from medseg.napari_plugin.unsaved import unwrap
 from medseg.napari_plugin.widgets.close_guard import protect
@@ -18,7 +19,7 @@ from medseg.napari_plugin.widgets.recovery_banner import RecoveryBanner
 from medseg.napari_plugin.widgets.refine_choices import RefineChoices
 from medseg.napari_plugin.widgets.refine_form import RefineForm
 from medseg.napari_plugin.widgets.refine_work import RefineWork
-from medseg.napari_plugin.widgets.saving import save_mask_of, saved_text
+from medseg.napari_plugin.widgets.saving import save_mask_of
 from medseg.napari_plugin.widgets.shortcuts import Shortcut, Shortcuts
 
 if TYPE_CHECKING:

@@ -50,11 +50,6 @@ def save_mask_of(viewer: ViewerModel, layer: Labels) -> str:
         return str(beside.save(viewer, parts, other))
 
 
-def saved_text(path: str | Path) -> str:
-    """Return what to say of a file; its name first, since napari cuts long texts."""
-    return f"Saved and checked: {Path(path).name} in {Path(path).parent}"
-
-
 def _ask_path(title: str, start: Path | str = "") -> Path:
     """Ask for a file.
 
