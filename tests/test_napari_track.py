@@ -534,6 +534,23 @@ def test_a_lineage_is_taken_from_a_tracks_layer(linked: Any) -> None:
     wait_for(widget, linked.qtbot)
     assert len(pairs(widget.scene.graph)) == len(before) - 1
     assert widget.editing.undo.text() == "Undo"
+    assert other.visible
+
+
+@pytest.mark.gui
+def test_a_tracks_layer_that_was_taken_from_stays_and_is_hidden(linked: Any) -> None:
+    from napari.layers import Layer
+
+    widget, viewer = linked.widget, linked.viewer
+    ours = viewer.layers["masks tracks"]
+    opened = viewer.add_layer(Layer.create(*ours.as_layer_data_tuple()))
+    before, graph = opened.data.copy(), pairs(widget.scene.graph)
+    widget.linking.tracks.choose(opened)
+    widget.linking.take.click()
+    wait_for(widget, linked.qtbot)
+    assert pairs(widget.scene.graph) == graph
+    assert (ours.visible, opened.visible) == (True, False)
+    np.testing.assert_array_equal(opened.data, before)
 
 
 @pytest.mark.gui

@@ -75,16 +75,21 @@ class TrackRuns:
             self._start(estimating(masks), self._linked, self._scene.cells)
 
     def take(self, tracks: Tracks) -> None:
-        """Take the lineage of a tracks layer."""
-        masks = self._scene.masks
-        if masks is not None:
-            self._start(
-                lambda cells: Linked(
-                    cells, None, graph_of_tracks(tracks, masks, cells)
-                ),
-                self._linked,
-                self._scene.cells,
-            )
+        """Take the lineage of a tracks layer; a layer of ours shows it from then on."""
+        scene = self._scene
+        masks = scene.masks
+        if masks is None:
+            return
+
+        def then(cells: Cells) -> Linked:
+            return Linked(cells, None, graph_of_tracks(tracks, masks, cells))
+
+        def taken(found: Linked) -> None:
+            self._linked(found)
+            if scene.tracks is not None:
+                tracks.visible = tracks is scene.tracks
+
+        self._start(then, taken, scene.cells)
 
     def take_over(self) -> None:
         """Read the masks again; cells that are still there keep their links."""
