@@ -61,6 +61,8 @@ def piece_sizes(mask: Mask) -> NDArray[np.int64]:
         ConfigError: If the mask is not boolean.
     """
     mask = _boolean(mask)[box(mask) or ()]
+    if mask.size <= _SLAB:
+        return _sizes(*ndimage.label(mask))
     rows = max(1, _SLAB // max(1, mask[:1].size))
     sizes, pairs, found = [np.zeros(0, np.int64)], [np.zeros((2, 0), np.int64)], 0
     above = np.zeros(mask.shape[1:], np.int64)
