@@ -164,6 +164,7 @@ class TestConfig:
             ),
             ("1e-2", "2.0", "stage.learning_rate", "2.0"),
             ("1e-2", "1e-2\naugmentation = 2", "stage.augmentation", "2"),
+            ("1e-2", "1e-2\ngas = 2", "stage.gas", "2"),
             ("[[stage]]", "[loss]\ndice = -1\n[[stage]]", "loss", "-1"),
             (
                 "[[stage]]",
@@ -187,6 +188,15 @@ class TestConfig:
             load_config(changed(config_file, old, new))
         assert field in caught.value.subject
         assert words in str(caught.value)
+
+    def test_gas_needs_a_lung(self, config_file: Path) -> None:
+        path = changed(config_file, "batch = 2", "batch = 2\ngas = 0.1")
+        assert load_config(path).lungs == (0, 1)
+        path = changed(path, '["right_lung", "left_lung"]', '["heart"]')
+        with pytest.raises(
+            ConfigError, match=r"stage\.gas: is 0\.1 and no lung is lea"
+        ):
+            load_config(path)
 
     @pytest.mark.parametrize(
         ("old", "new", "field"),

@@ -8,7 +8,7 @@ are ``(1, Y, X)`` in [0, 1], truths ``(K, Y, X)`` in [0, 1].
 from __future__ import annotations
 
 import string
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 from medseg.train.config_tables import AugmentConfig
+from medseg.train.gas_augment import RandBowelGasd
 
 Array = NDArray[np.float32]
 
@@ -152,8 +153,21 @@ class RandDevicesd(RandPaintd):
         draw.ellipse([x - a, y - b, x + a, y + b], fill=1.0)
 
 
-def build_augmentation(config: AugmentConfig, size: tuple[int, ...]) -> Compose:
-    """Return the chain for dictionaries with ``image`` and ``truth`` of ``size``."""
+def build_augmentation(
+    config: AugmentConfig,
+    size: tuple[int, ...],
+    *,
+    lungs: Sequence[int] = (),
+    gas: float = 0.0,
+) -> Compose:
+    """Return the chain for dictionaries with ``image`` and ``truth`` of ``size``.
+
+    Args:
+        config: How far and how often films are changed.
+        size: Of the films, ``(Y, X)``.
+        lungs: Channels of ``truth`` below which gas may be drawn.
+        gas: How often it is.
+    """
     shift = [config.translate * n for n in size]
     geometry = RandAffined(
         keys=["image", "truth"],
@@ -176,6 +190,8 @@ def build_augmentation(config: AugmentConfig, size: tuple[int, ...]) -> Compose:
     )
     return Compose(
         [
+            # Only where it is asked for: each transform takes part in the seeding.
+            *([RandBowelGasd(lungs, gas)] if gas else []),
             geometry,
             RandDevicesd("image", config.devices),
             contrast,

@@ -22,6 +22,8 @@ from medseg.train.config_tables import (
     require,
 )
 
+LUNGS = ("right_lung", "left_lung")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -99,6 +101,12 @@ class TrainConfig:
                 f"is {list(stage.size)} and network.arguments.spatial_dims is {dims}",
                 "Give as many numbers as the network has axes",
             )
+            require(
+                stage.gas == 0 or bool(self.lungs),
+                "stage.gas",
+                f"is {stage.gas} and no lung is learnt",
+                f"Use 0, or add {' or '.join(LUNGS)} to labels.names",
+            )
         require(
             dims == 2 or self.labels.kind == "instances",
             "network.arguments.spatial_dims",
@@ -112,6 +120,11 @@ class TrainConfig:
             "is 0 and a set is to be rescaled to it",
             "Give the diameter in pixels",
         )
+
+    @property
+    def lungs(self) -> tuple[int, ...]:
+        """Positions of the lungs among the labels."""
+        return tuple(i for i, name in enumerate(self.labels.names) if name in LUNGS)
 
     @property
     def channels(self) -> int:

@@ -147,6 +147,8 @@ class StageConfig:
     """Factor on all of the configuration's augmentation, from 0 to 1."""
     frozen: tuple[str, ...] = ()
     """Parts of the network, as ``encoder``, that stay as they are in this stage."""
+    gas: float = 0.0
+    """Probability of bowel gas under a raised diaphragm; lungs must be learnt."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "stage.epochs", f"is {self.epochs}", "Use 1 or more")
@@ -172,6 +174,7 @@ class StageConfig:
             f"is {self.augmentation}",
             "Use a value from 0 to 1",
         )
+        require(0 <= self.gas <= 1, "stage.gas", f"is {self.gas}", "Use 0 to 1")
 
 
 @dataclass(frozen=True)

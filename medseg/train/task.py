@@ -83,7 +83,9 @@ class StructureTask:
     def dataset(self, samples: list[Sample], stage: StageConfig) -> SampleDataset:
         """Return the films, changed afresh in every epoch."""
         changes = self.config.augmentation.scaled(stage.augmentation)
-        chain = build_augmentation(changes, stage.size)
+        chain = build_augmentation(
+            changes, stage.size, lungs=self.config.lungs, gas=stage.gas
+        )
         return SampleDataset(samples, chain, self.config.seed)
 
     def loss(self, logits: Tensor, *truth: Tensor) -> Tensor:

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from medseg.train.augment import augment, build_augmentation
+from medseg.train.config_tables import AugmentConfig
+from medseg.train.gas_augment import LEAST_ROWS, RandBowelGasd, draw_gas, raised_dome
+
+LUNG, HEART = 0.3, 0.8
+TOP, BOTTOM, LEFT, RIGHT = 40, 200, 20, 90
+
+
+def box(height: int = 256, width: int = 128) -> NDArray[np.float32]:
+    """A lung: rows 40 to 199, columns 20 to 89."""
+    lung = np.zeros((height, width), np.float32)
+    lung[TOP:BOTTOM, LEFT:RIGHT] = 1
+    return lung
+
+
+def film() -> dict[str, torch.Tensor]:
+    """A lung of one grey in tissue of another, and a heart beside it."""
+    lung, heart = box(), np.zeros_like(box())
+    heart[120:180, 92:120] = 1
+    image = np.where(lung > 0, np.float32(LUNG), np.float32(HEART))
+    return {
+        "image": torch.from_numpy(image[None]),
+        "truth": torch.from_numpy(np.stack([lung, heart])),
+    }
+
+
+def drawn(seed: int, data: dict[str, Any] | None = None, **how: Any) -> dict[str, Any]:
+    change = RandBowelGasd(how.get("lungs", [0]), how.get("prob", 1.0))
+    change.set_random_state(seed=seed)
+    return change(data or film())
+
+
+class TestDome:
+    @pytest.mark.parametrize("seed", range(8))
+    def test_the_crest_lies_in_the_lower_part_and_the_arch_falls_to_both_sides(
+        self, seed: int
+    ) -> None:
+        dome = raised_dome(box() > 0, np.random.RandomState(seed))
+        assert dome is not None
+        crest = int(np.argmin(dome))
+        assert LEFT + 0.35 * 70 - 1 <= crest <= LEFT + 0.65 * 70 + 1
+        assert TOP + 0.4 * 160 <= dome.min() <= TOP + 0.8 * 160 + 1
+        assert (np.diff(dome[: crest + 1]) <= 0).all()
+        assert (np.diff(dome[crest:]) >= 0).all()
+        # A parabola: its second differences are one number.
+        np.testing.assert_allclose(np.diff(dome, 2), np.diff(dome, 2)[0], rtol=1e-6)
+
+    def test_a_lung_of_too_few_rows_or_columns_has_none(self) -> None:
+        rng = np.random.RandomState(0)
+        lung = np.zeros((64, 64), bool)
+        assert raised_dome(lung, rng) is None
+        lung[:40, : LEAST_ROWS - 1] = True
+        assert raised_dome(lung, rng) is None
+        lung[:40, LEAST_ROWS - 1] = True
+        assert raised_dome(lung, rng) is not None
+
+
+class TestGas:
+    @pytest.mark.parametrize("seed", range(8))
+    def test_lung_is_lost_below_an_arch_and_nothing_else_of_the_truth(
+        self, seed: int
+    ) -> None:
+        before, after = film(), drawn(seed)
+        lung = after["truth"][0].numpy()
+        dome = raised_dome(box() > 0, _after_the_choice(seed))
+        rows = np.arange(256)[:, None]
+        np.testing.assert_array_equal(lung, box() * (rows <= dome))
+        assert 0 < lung.sum() < box().sum()
+        torch.testing.assert_close(after["truth"][1], before["truth"][1])
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_the_film_changes_below_the_arch_alone(self, seed: int) -> None:
+        before, after = film()["image"][0], drawn(seed)["image"][0]
+        lung = drawn(seed)["truth"][0].numpy()
+        lost = np.flatnonzero((box() - lung).any(1))
+        # Soft edges reach 16 pixels at 512 rows: here 8.
+        above = lost[0] - 9
+        torch.testing.assert_close(after[:above], before[:above])
+        assert not torch.equal(after, before)
+        assert after.min() >= 0
+        assert after.max() <= 1
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_gas_is_a_mixture_of_what_was_there_and_of_the_lungs_grey(
+        self, seed: int
+    ) -> None:
+        lung = box()
+        dome = np.full(128, 120.0)
+        lost = lung * (np.arange(256)[:, None] > dome)
+        image = np.where(lung > 0, np.float32(LUNG), np.float32(HEART))
+        rng = np.random.RandomState(seed)
+        gas = draw_gas(image, lung - lost, lost, dome, rng)
+        # The lines are brighter by up to 0.12 times 1.5.
+        assert gas.min() >= LUNG - 1e-6
+        assert gas.max() <= HEART + 0.18 + 1e-6
+        # Where lung was lost and no line is, the lung's own grey stays.
+        inner = gas[150:190, 40:70]
+        assert np.median(inner) == pytest.approx(LUNG, abs=0.02)
+        # The line of the dome is what tells them apart.
+        assert gas[118:123, 40:70].max() > LUNG + 0.005
+
+    def test_the_same_seed_draws_the_same_and_another_another(self) -> None:
+        first, again, other = drawn(3), drawn(3), drawn(4)
+        torch.testing.assert_close(first["image"], again["image"], rtol=0, atol=0)
+        torch.testing.assert_close(first["truth"], again["truth"], rtol=0, atol=0)
+        assert not torch.equal(first["image"], other["image"])
+
+    def test_either_lung_is_chosen(self) -> None:
+        data = film()
+        data["truth"][1] = torch.from_numpy(box())
+        changed = {
+            tuple(
+                (drawn(s, data, lungs=[0, 1])["truth"] != data["truth"]).any(2).any(1)
+            )
+            for s in range(8)
+        }
+        assert {tuple(map(bool, c)) for c in changed} == {(True, False), (False, True)}
+
+    def test_never_and_no_lung_leave_all_as_it_is(self) -> None:
+        data = film()
+        same = drawn(0, data, prob=0.0)
+        empty = {**data, "truth": torch.zeros_like(data["truth"])}
+        for after, before in ((same, data), (drawn(0, empty), empty)):
+            for key in ("image", "truth"):
+                torch.testing.assert_close(after[key], before[key], rtol=0, atol=0)
+
+    def test_data_that_came_in_stays(self) -> None:
+        data = film()
+        drawn(1, data)
+        for key, value in film().items():
+            torch.testing.assert_close(data[key], value, rtol=0, atol=0)
+
+
+def _after_the_choice(seed: int) -> np.random.RandomState:
+    """The state in which the transform draws its dome."""
+    change = RandBowelGasd([0], 1.0)
+    change.set_random_state(seed=seed)
+    change.randomize(None)
+    change.R.choice([0])
+    return change.R
+
+
+class TestChain:
+    def test_without_gas_the_chain_draws_what_it_drew(self) -> None:
+        config, size = AugmentConfig(), (256, 128)
+        plain = build_augmentation(config, size)
+        told = build_augmentation(config, size, lungs=[0])
+        a = augment(plain, *film().values(), seed=7)
+        b = augment(told, *film().values(), seed=7)
+        for x, y in zip(a, b, strict=True):
+            torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+    def test_gas_moves_with_the_film(self) -> None:
+        off = AugmentConfig().scaled(0)
+        chain = build_augmentation(off, (256, 128), lungs=[0], gas=1.0)
+        data = film()
+        _, truth = augment(chain, *data.values(), seed=7)
+        assert 0 < truth[0].sum() < data["truth"][0].sum()
+        torch.testing.assert_close(truth[1], data["truth"][1])
