@@ -1,8 +1,8 @@
 """Bowel gas under a raised diaphragm, drawn into films whose lungs are known.
 
 Gas under a high dome is as dark as the lung above it: what tells them apart is the
-thin line of the dome, the folds of the bowel, and that no vessels are in it. Films
-like it are rare, so that a network meets too few of them by chance.
+thin line of the dome, the folds of the bowel and the level of brightness. Films like it
+are rare, so that a network meets too few of them by chance.
 """
 
 from __future__ import annotations
@@ -88,14 +88,13 @@ def draw_gas(
     """
     scale = len(film) / 512
     gas = _reach_down(lost, dome, rng)
-    soft = gaussian_filter(gas, 2 * scale)
-    smooth = gaussian_filter(film, rng.uniform(1.5, 4) * scale)
     level = np.quantile(film[lung > 0.5], rng.uniform(0.2, 0.9))
-    # In the lung's place the ribs stay; below it, dense tissue gives way to gas.
-    share = np.where(lost > 0.5, rng.uniform(0, 0.5), rng.uniform(0.3, 0.9))
-    filled = smooth + share * (level - smooth)
-    result = film + soft * (filled - film)
-    contrast = rng.uniform(0.02, 0.12)
+    # Lung behind the dome shows through with its vessels: were it smoothed, a network
+    # would learn that whatever is blurred is no lung. Dense tissue gives way to gas.
+    brighter, share = rng.uniform(-0.08, 0.08), rng.uniform(0.3, 0.9)
+    change = np.where(lost > 0.5, brighter, share * (level - film))
+    result = film + gaussian_filter(gas, 2 * scale) * change
+    contrast = rng.uniform(0.03, 0.12)
     near = gaussian_filter(gas, 4 * scale).clip(0, 0.25) * 4
     lines = np.maximum(_folds(gas, scale, rng), near * _wall(dome, len(film), rng))
     return (result + contrast * lines).clip(0, 1).astype(np.float32)
@@ -137,5 +136,5 @@ def _wall(dome: Dome, height: int, rng: np.random.RandomState) -> Array:
     """Return the dome as a bright line ``(Y, X)``."""
     away = (np.arange(height)[:, None] - dome) / np.hypot(1, np.gradient(dome))
     width = rng.uniform(1, 3) * height / 512
-    line = np.exp(-((away / width) ** 2)) * rng.uniform(0.3, 1.5)
+    line = np.exp(-((away / width) ** 2)) * rng.uniform(0.6, 1.5)
     return line.astype(np.float32)
