@@ -92,7 +92,16 @@ class TrainConfig:
                 f"names {sorted(unknown)}",
                 f"Choose from {', '.join(self.labels.names)}",
             )
+        self._check_stages()
+        rescaled = any(entry.rescale for entry in self.data)
+        require(
+            not rescaled or self.cells.diameter > 0,
+            "cells.diameter",
+            "is 0 and a set is to be rescaled to it",
+            "Give the diameter in pixels",
+        )
 
+    def _check_stages(self) -> None:
         dims = self.network.arguments.get("spatial_dims", 2)
         for stage in self.stage:
             require(
@@ -112,13 +121,6 @@ class TrainConfig:
             "network.arguments.spatial_dims",
             f"is {dims} for labels of the kind {self.labels.kind}",
             "Films have 2 axes; volumes are learnt with the kind instances",
-        )
-        rescaled = any(entry.rescale for entry in self.data)
-        require(
-            not rescaled or self.cells.diameter > 0,
-            "cells.diameter",
-            "is 0 and a set is to be rescaled to it",
-            "Give the diameter in pixels",
         )
 
     @property
