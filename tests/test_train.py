@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from medseg.datasets.case import STRUCTURES, Case
 from medseg.errors import ConfigError, DiskError
-from medseg.model import save_model
+from medseg.model import load_model, save_model
 from medseg.networks import build
 from medseg.predict import Predictor
 from medseg.train import run
@@ -149,6 +149,12 @@ class TestConfig:
                 "network.pretrained",
                 "no.st",
             ),
+            (
+                'name = "unet"',
+                'name = "unet"\nstart = "gone"',
+                "network.start",
+                "Shipped: cells-dic, chest-xray",
+            ),
             ("epochs = 4", "epochs = 0", "stage.epochs", "0"),
             ("batch = 2", "batch = 0", "stage.batch", "0"),
             ("[32, 32]", "[8, 32]", "stage.size", "8"),
@@ -236,7 +242,9 @@ class TestConfig:
             table = tomllib.loads(path.read_text())
             for entry in table["data"]:
                 entry["folder"] = str(folder)
-            table["network"].pop("pretrained", None)  # weights that the user gets
+            # Weights that the user gets, and a run that comes before.
+            table["network"].pop("pretrained", None)
+            table["network"].pop("start", None)
             assert parse_config(table, path.parent).name == path.stem
 
 
@@ -261,6 +269,39 @@ def test_a_network_starts_from_vgg16_weights(config_file: Path) -> None:
     digest = hashlib.sha256((path.parent / "v.st").read_bytes()).hexdigest()
     spec = make_spec(config, Split((), {}, {"jsrt": 1}), 1)
     assert spec.training.facts["encoder starts from"] == f"v.st, SHA-256 {digest}"
+
+
+class TestStart:
+    def test_a_run_goes_on_from_a_model_and_says_so(self, config_file: Path) -> None:
+        changed(config_file, "epochs = 4", "epochs = 1")
+        first = load_model(train(config_file))
+        changed(config_file, 'output = "run"', 'output = "again"')
+        changed(config_file, 'name = "unet"', 'name = "unet"\nstart = "run/model"')
+        # So low a rate that rounding to float16 hides what it does.
+        changed(config_file, "1e-2", "1e-12")
+        second = load_model(train(config_file))
+        given = first.network.state_dict()
+        for name, parameter in second.network.named_parameters():
+            torch.testing.assert_close(parameter, given[name], rtol=0, atol=1e-6)
+        past = second.spec.training.facts["starts from"]
+        assert past["model"] == f"tiny 1, SHA-256 {first.sha256}"
+        assert past["stages"] == first.spec.training.facts["stages"]
+        card = (second.folder / "README.md").read_text()
+        assert f"SHA-256 {first.sha256}" in card
+
+    def test_a_shipped_model_is_found_by_its_name(self, config_file: Path) -> None:
+        path = changed(config_file, 'name = "unet"', 'name = "x"\nstart = "cells-dic"')
+        assert load_config(path).network.start == "cells-dic"
+
+    def test_a_model_that_does_not_fit_stops_the_run_before_it_writes(
+        self, config_file: Path
+    ) -> None:
+        path = changed(
+            config_file, 'name = "unet"', 'name = "unet"\nstart = "chest-xray"'
+        )
+        with pytest.raises(ConfigError, match=r"network\.start: .* efficient_unet"):
+            train(path)
+        assert not (path.parent / "run").exists()
 
 
 class TestData:
@@ -544,8 +585,6 @@ class TestCurves:
 
 class TestRun:
     def test_from_configuration_to_model(self, config_file: Path) -> None:
-        from medseg.model import load_model
-
         lines: list[str] = []
         folder = train(config_file, say=lines.append)
         model = load_model(folder)

@@ -25,6 +25,7 @@ from monai.transforms import (
     RandHistogramShiftd,
     RandomizableTransform,
     RandSimulateLowResolutiond,
+    Transform,
 )
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
@@ -32,7 +33,7 @@ from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 from medseg.train.config_tables import AugmentConfig
-from medseg.train.gas_augment import RandBowelGasd
+from medseg.train.gas_augment import SMOOTHING, RandBowelGasd
 
 Array = NDArray[np.float32]
 
@@ -191,7 +192,7 @@ def build_augmentation(
     return Compose(
         [
             # Only where it is asked for: each transform takes part in the seeding.
-            *([RandBowelGasd(lungs, gas)] if gas else []),
+            *(_gas(lungs, gas, size) if gas else []),
             geometry,
             RandDevicesd("image", config.devices),
             contrast,
@@ -212,6 +213,19 @@ def build_augmentation(
             RandTextd("image", config.text),
         ]
     )
+
+
+def _gas(lungs: Sequence[int], prob: float, size: tuple[int, ...]) -> list[Transform]:
+    """Return gas without vessels in it, and whole films smoothed as it is, as often.
+
+    Each is drawn for itself: that a film is smooth everywhere says nothing about gas. A
+    network that learnt gas alone took all of a blurred lung for it.
+    """
+    low, high = (sigma * size[0] / 512 for sigma in SMOOTHING)
+    smooth = RandGaussianSmoothd(
+        "image", sigma_x=(low, high), sigma_y=(low, high), prob=prob
+    )
+    return [RandBowelGasd(lungs, prob), smooth]
 
 
 def augment(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medseg.errors import ConfigError
+from medseg.model_files import shipped_models
 from medseg.schema import parse
 from medseg.train.config_cells import CellsConfig
 from medseg.train.config_tables import (
@@ -188,4 +189,11 @@ def _resolve(config: TrainConfig, base: Path) -> TrainConfig:
         if not file.is_file():
             raise ConfigError("network.pretrained", f"no file {file}", "Put it there")
         network = dataclasses.replace(network, pretrained=str(file))
+    if network.start and network.start not in shipped_models():
+        folder = (base / network.start).resolve()
+        if not folder.is_dir():
+            problem = f"{network.start} is no shipped model and there is no {folder}"
+            remedy = f"Shipped: {', '.join(shipped_models())}; or give a model folder"
+            raise ConfigError("network.start", problem, remedy)
+        network = dataclasses.replace(network, start=str(folder))
     return dataclasses.replace(config, data=data, output=output, network=network)

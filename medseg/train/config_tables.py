@@ -108,6 +108,16 @@ class NetworkConfig:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     pretrained: str = ""
     """A safetensors file of weights to start the encoder from: see load_pretrained."""
+    start: str = ""
+    """A model to go on from, shipped or a folder: see `medseg.train.start`."""
+
+    def __post_init__(self) -> None:
+        require(
+            not (self.pretrained and self.start),
+            "network.start",
+            f"is {self.start} and network.pretrained is {self.pretrained}",
+            "Give one of them: a model brings the weights of its encoder",
+        )
 
 
 @dataclass(frozen=True)

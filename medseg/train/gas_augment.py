@@ -1,8 +1,9 @@
 """Bowel gas under a raised diaphragm, drawn into films whose lungs are known.
 
 Gas under a high dome is as dark as the lung above it: what tells them apart is the
-thin line of the dome, the folds of the bowel and the level of brightness. Films like it
-are rare, so that a network meets too few of them by chance.
+thin line of the dome, the folds of the bowel, the level of brightness and, where no
+lung lies behind it, that there are no vessels. Films like it are rare, so that a network
+meets too few of them by chance.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ Dome = NDArray[np.float64]
 
 LEAST_ROWS = 16
 """A lung of fewer rows or columns has no room for a dome."""
+
+SMOOTHING = (1.5, 4.0)
+"""Deviations, in pixels of a film of 512 rows, that take the vessels out of a lung."""
 
 
 class RandBowelGasd(RandomizableTransform, MapTransform):
@@ -54,7 +58,8 @@ class RandBowelGasd(RandomizableTransform, MapTransform):
             return result
         truth[channel] -= lost
         image = np.array(result["image"], dtype=np.float32)
-        image[0] = draw_gas(image[0], truth[channel], lost, dome, self.R)
+        plain = self.R.uniform() < 0.5
+        image[0] = draw_gas(image[0], truth[channel], lost, dome, self.R, plain=plain)
         return {
             **result,
             "image": torch.from_numpy(image),
@@ -76,7 +81,13 @@ def raised_dome(lung: NDArray[np.bool_], rng: np.random.RandomState) -> Dome | N
 
 
 def draw_gas(
-    film: Array, lung: Array, lost: Array, dome: Dome, rng: np.random.RandomState
+    film: Array,
+    lung: Array,
+    lost: Array,
+    dome: Dome,
+    rng: np.random.RandomState,
+    *,
+    plain: bool,
 ) -> Array:
     """Return the film with gas where lung was ``lost``, folds in it and the dome.
 
@@ -85,15 +96,18 @@ def draw_gas(
         lung: ``(Y, X)`` in [0, 1], what is left of it.
         lost: ``(Y, X)`` in [0, 1].
         dome: ``(X,)``.
+        rng: Decides the rest.
+        plain: No vessels are seen in the gas; else lung behind the dome shows through.
     """
     scale = len(film) / 512
     gas = _reach_down(lost, dome, rng)
     level = np.quantile(film[lung > 0.5], rng.uniform(0.2, 0.9))
-    # Lung behind the dome shows through with its vessels: were it smoothed, a network
-    # would learn that whatever is blurred is no lung. Dense tissue gives way to gas.
-    brighter, share = rng.uniform(-0.08, 0.08), rng.uniform(0.3, 0.9)
-    change = np.where(lost > 0.5, brighter, share * (level - film))
-    result = film + gaussian_filter(gas, 2 * scale) * change
+    brighter, pale, share = rng.uniform((-0.08, 0, 0.3), (0.08, 0.5, 0.9))
+    behind = gaussian_filter(film, rng.uniform(*SMOOTHING) * scale) if plain else film
+    # Where lung was, the ribs stay; below it, dense tissue gives way to gas.
+    share = np.where(lost > 0.5, pale if plain else 0, share)
+    filled = behind + share * (level - behind) + brighter * (lost > 0.5)
+    result = film + gaussian_filter(gas, 2 * scale) * (filled - film)
     contrast = rng.uniform(0.03, 0.12)
     near = gaussian_filter(gas, 4 * scale).clip(0, 0.25) * 4
     lines = np.maximum(_folds(gas, scale, rng), near * _wall(dome, len(film), rng))

@@ -13,6 +13,7 @@ from torch import nn
 from medseg.errors import ConfigError
 from medseg.instances import MAPS
 from medseg.labels import Label, LabelSet
+from medseg.model import load_model, load_spec, model_folder
 from medseg.model_spec import (
     Cleaning,
     Decoding,
@@ -27,6 +28,7 @@ from medseg.networks.pretrained import load_pretrained
 from medseg.train.cell_data import STEPS
 from medseg.train.config import TrainConfig
 from medseg.train.data import Split
+from medseg.train.start import start_from
 from medseg.transforms import Step
 
 COLOUR = "#4c9be8"
@@ -57,8 +59,9 @@ def build_network(config: TrainConfig) -> nn.Module:
 
     Raises:
         ConfigError: If its name or an argument is unknown, or a stage freezes a
-            part that it has not.
+            part that it has not, or the model to start from is of another kind.
         FileError: If the weights cannot be used.
+        ModelError: If the model to start from cannot be.
     """
     network = build(config.network.name, network_arguments(config))
     parts = {name for name, _ in network.named_modules() if name}
@@ -69,6 +72,8 @@ def build_network(config: TrainConfig) -> nn.Module:
             raise ConfigError("stage.frozen", problem, f"Choose from {top}")
     if config.network.pretrained:
         load_pretrained(network, Path(config.network.pretrained))
+    if config.network.start:
+        start_from(network, load_model(config.network.start), config)
     return network
 
 
@@ -166,6 +171,8 @@ def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:
         file = Path(config.network.pretrained)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         start["encoder starts from"] = f"{file.name}, SHA-256 {digest}"
+    if config.network.start:
+        start["starts from"] = _past(load_spec(model_folder(config.network.start)))
     return {
         **cells,
         **start,
@@ -179,4 +186,16 @@ def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:
         f"of the weights with decay {config.average:g}",
         "precision": config.precision,
         "seed": config.seed,
+    }
+
+
+def _past(donor: ModelSpec) -> Mapping[str, Any]:
+    """Return what a model that a run goes on from brings with it."""
+    digest = donor.weights.sha256 if donor.weights else ""
+    facts = donor.training.facts
+    kept = ("encoder starts from", "starts from", "stages", "training cases")
+    return {
+        "model": f"{donor.name} {donor.version}, SHA-256 {digest}",
+        "licence": donor.licence or "not stated",
+        **{name: facts[name] for name in kept if name in facts},
     }

@@ -1,0 +1,108 @@
+"""Go on from a model that there is: its weights, and of its last layer what is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medseg.errors import ConfigError
+from medseg.instances import MAPS, Method
+from medseg.labels import Kind
+from medseg.model import Model
+from medseg.networks import build
+from medseg.train.config import TrainConfig
+
+FIELD = "network.start"
+
+
+def start_from(network: nn.Module, model: Model, config: TrainConfig) -> None:
+    """Give ``network``, which ``config`` describes, the weights of a model.
+
+    Whatever does not depend on the labels is taken over whole. Of the last layer the
+    channels of those labels are taken over that both know by name; others stay as
+    they are.
+
+    Raises:
+        ConfigError: If the model is of another network or kind of labels, or a tensor
+            has another shape.
+    """
+    _check_kind(model, config)
+    spec, method = model.spec, config.cells.rule.method
+    rule = spec.decoding.instances
+    theirs = maps_of(
+        spec.labels.kind, spec.labels.names, rule.method if rule else method
+    )
+    ours = maps_of(config.labels.kind, config.labels.names, method)
+    shared = [name for name in ours if name in theirs]
+    old, new = ([names.index(name) for name in shared] for names in (theirs, ours))
+    heads, given = _heads(config), model.network.state_dict()
+    for name, own in network.state_dict().items():
+        axes = heads.get(name, ())
+        _check_shape(model, name, given.get(name), own, axes)
+        part = given[name][_grid(given[name], axes, old, len(theirs))]
+        own[_grid(own, axes, new, len(ours))] = part
+
+
+def maps_of(kind: Kind, names: Sequence[str], method: Method) -> list[str]:
+    """Return what each channel of a network draws, by name."""
+    if kind == "instances":
+        return list(MAPS[method])
+    return ["background", *names] if kind == "exclusive" else list(names)
+
+
+def _heads(config: TrainConfig) -> dict[str, tuple[int, ...]]:
+    """Return the tensors that have an entry a label, with the axes that count them."""
+    less, more = (_shapes(config, config.channels + k) for k in (0, 1))
+    return {
+        name: tuple(i for i, n in enumerate(shape) if n != more[name][i])
+        for name, shape in less.items()
+        if shape != more[name]
+    }
+
+
+def _shapes(config: TrainConfig, channels: int) -> dict[str, torch.Size]:
+    given = {"in_channels": 1, "out_channels": channels}
+    with torch.device("meta"):
+        network = build(config.network.name, {**config.network.arguments, **given})
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+def _check_kind(model: Model, config: TrainConfig) -> None:
+    spec = model.spec
+    for what, its, wanted in (
+        ("the network", spec.network.name, config.network.name),
+        ("labels of kind", spec.labels.kind, config.labels.kind),
+    ):
+        if its != wanted:
+            problem = f"{model.folder.name} has {what} {its}, this run {wanted}"
+            raise ConfigError(FIELD, problem, "Choose the same, or another model")
+
+
+def _check_shape(
+    model: Model, name: str, given: Tensor | None, own: Tensor, axes: Sequence[int]
+) -> None:
+    def apart_from_labels(tensor: Tensor) -> list[int]:
+        return [n for i, n in enumerate(tensor.shape) if i not in axes]
+
+    if given is None or apart_from_labels(given) != apart_from_labels(own):
+        theirs = "none" if given is None else list(given.shape)
+        problem = f"{model.folder.name} has {theirs} as {name}"
+        problem += f", this run's network {list(own.shape)}"
+        raise ConfigError(FIELD, problem, "Use the model's network.arguments")
+
+
+def _grid(
+    tensor: Tensor, axes: Sequence[int], rows: Sequence[int], channels: int
+) -> tuple[Tensor, ...]:
+    """Return an index of the entries of ``rows`` along ``axes``, of all along others.
+
+    A channel may have several entries, one after the other, as before a pixel shuffle.
+    """
+    lines = []
+    for i, n in enumerate(tensor.shape):
+        entries = np.arange(n).reshape(channels if i in axes else 1, -1)
+        lines.append(entries[rows if i in axes else 0].ravel())
+    return tuple(torch.from_numpy(x) for x in np.ix_(*lines))

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from model_builders import cells, exclusive, tiny_spec
+
+from medseg.errors import ConfigError
+from medseg.instances import InstanceRule
+from medseg.labels import Label, LabelSet
+from medseg.model import Model
+from medseg.model_spec import Decoding, Network
+from medseg.networks import build
+from medseg.train.config import TrainConfig
+from medseg.train.config_cells import CellsConfig
+from medseg.train.config_tables import (
+    DataConfig,
+    LabelsConfig,
+    NetworkConfig,
+    StageConfig,
+)
+from medseg.train.start import start_from
+
+SMALL: dict[str, dict[str, Any]] = {
+    "unet": {"widths": [2, 4]},
+    # Four entries a label, before a pixel shuffle.
+    "efficient_unet": {"variant": "lite0", "widths": [4, 4, 4, 4]},
+    # Transposed convolutions from labels to labels.
+    "fcn": {"width": 0.0625},
+    "segnet": {"width": 0.0625},
+}
+
+
+def donor(name: str, labels: list[str], kind: Any = "overlapping") -> Model:
+    """A model with random weights that draws ``labels``."""
+    torch.manual_seed(1)
+    channels = len(labels) + (kind == "exclusive")
+    arguments = {**SMALL[name], "in_channels": 1, "out_channels": channels}
+    numbered = tuple(Label(k, n, "#4c9be8") for k, n in enumerate(labels, start=1))
+    spec = tiny_spec(
+        network=Network(name, arguments),
+        labels=LabelSet(numbered, kind),
+        decoding=Decoding("argmax" if kind == "exclusive" else "threshold"),
+    )
+    return Model(spec, build(name, arguments).eval(), Path("donor"))
+
+
+def config(name: str, labels: list[str], kind: Any = "overlapping") -> TrainConfig:
+    return TrainConfig(
+        name="new",
+        output="out",
+        labels=LabelsConfig(tuple(labels), kind),
+        data=(DataConfig("jsrt", "films"),),
+        stage=(StageConfig((32, 32), 1),),
+        network=NetworkConfig(name, SMALL[name]),
+    )
+
+
+def fresh(table: TrainConfig) -> torch.nn.Module:
+    torch.manual_seed(2)
+    arguments = {
+        **table.network.arguments,
+        "in_channels": 1,
+        "out_channels": table.channels,
+    }
+    return build(table.network.name, arguments).eval()
+
+
+@pytest.mark.parametrize("name", SMALL)
+class TestLabels:
+    def test_the_same_labels_take_every_weight_over(self, name: str) -> None:
+        model, table = donor(name, ["a", "b", "c"]), config(name, ["a", "b", "c"])
+        network = fresh(table)
+        start_from(network, model, table)
+        given = model.network.state_dict()
+        assert network.state_dict().keys() == given.keys()
+        for key, tensor in network.state_dict().items():
+            torch.testing.assert_close(tensor, given[key], rtol=0, atol=0)
+
+    def test_labels_in_another_order_are_found_by_name(self, name: str) -> None:
+        model, table = donor(name, ["a", "b", "c"]), config(name, ["c", "a", "b"])
+        network = fresh(table)
+        start_from(network, model, table)
+        image = torch.randn(1, 1, 64, 64)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                network(image), model.network(image)[:, [2, 0, 1]]
+            )
+
+    def test_fewer_labels_draw_what_they_drew(self, name: str) -> None:
+        model, table = donor(name, ["a", "b", "c"]), config(name, ["b"])
+        network = fresh(table)
+        start_from(network, model, table)
+        image = torch.randn(1, 1, 64, 64)
+        with torch.no_grad():
+            found, all_three = network(image), model.network(image)
+        if name == "fcn":  # its labels mix in the transposed convolutions
+            assert found.shape == all_three[:, 1:2].shape
+        else:
+            torch.testing.assert_close(found, all_three[:, 1:2])
+
+    def test_the_last_layer_of_a_new_label_stays_as_it_is(self, name: str) -> None:
+        model, table = donor(name, ["a", "b"]), config(name, ["x", "b"])
+        network, before = fresh(table), fresh(table).state_dict()
+        start_from(network, model, table)
+        after, given = network.state_dict(), model.network.state_dict()
+        heads = [k for k in after if not torch.equal(after[k], given[k])]
+        assert heads
+        for key in heads:
+            half = len(after[key]) // 2
+            last = after[key].ndim > 1 and after[key].shape[:2] == (2, 2)
+            x, b = ((0, 0), (1, 1)) if last else (slice(half), slice(half, None))
+            torch.testing.assert_close(after[key][x], before[key][x], rtol=0, atol=0)
+            torch.testing.assert_close(after[key][b], given[key][b], rtol=0, atol=0)
+
+
+def test_the_background_counts_as_a_label() -> None:
+    model = donor("unet", ["a", "b"], "exclusive")
+    table = config("unet", ["b", "x"], "exclusive")
+    network = fresh(table)
+    start_from(network, model, table)
+    image = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        found, known = network(image), model.network(image)
+    torch.testing.assert_close(found[:, :2], known[:, [0, 2]])
+    assert not torch.allclose(found[:, 2], known[:, 1])
+
+
+def test_maps_of_cells_are_taken_over_whatever_the_cells_are_called() -> None:
+    spec = tiny_spec(**cells())
+    model = Model(
+        spec, build("unet", spec.network.arguments).eval(), Path("cells-of-mine")
+    )
+    table = dataclasses.replace(
+        config("unet", ["nucleus"], "instances"),
+        cells=CellsConfig(rule=InstanceRule("components")),
+    )
+    network = fresh(table)
+    start_from(network, model, table)
+    image = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), model.network(image))
+
+
+class TestRefusals:
+    def test_another_network(self) -> None:
+        table = config("segnet", ["a"])
+        with pytest.raises(
+            ConfigError, match=r"network\.start: donor has the network unet, this run s"
+        ):
+            start_from(fresh(table), donor("unet", ["a"]), table)
+
+    def test_another_kind_of_labels(self) -> None:
+        table = config("unet", ["a"])
+        spec = tiny_spec(**exclusive())
+        model = Model(spec, build("unet", spec.network.arguments), Path("m"))
+        with pytest.raises(
+            ConfigError, match=r"m has labels of kind exclusive, this run overlapping"
+        ):
+            start_from(fresh(table), model, table)
+
+    @pytest.mark.parametrize(("widths", "there"), [([2, 6], r"\["), ([2, 4, 4], "no")])
+    def test_another_width_or_depth(self, widths: list[int], there: str) -> None:
+        table = config("unet", ["a"])
+        arguments = {**table.network.arguments, "widths": widths}
+        wide = dataclasses.replace(table, network=NetworkConfig("unet", arguments))
+        with pytest.raises(
+            ConfigError, match=rf"donor has {there}.* as .*, this run's network \["
+        ):
+            start_from(fresh(wide), donor("unet", ["a"]), wide)
+
+    def test_a_model_and_weights_of_an_encoder(self) -> None:
+        with pytest.raises(ConfigError, match=r"network\.start: is a and .* is b"):
+            NetworkConfig("fcn", {}, pretrained="b", start="a")
