@@ -203,6 +203,9 @@ class TestConfig:
             ConfigError, match=r"stage\.gas: is 0\.1 and no lung is lea"
         ):
             load_config(path)
+        cells = '["left_lung"]\nkind = "instances"'
+        with pytest.raises(ConfigError, match=r"stage\.gas: .* no lung is learnt"):
+            load_config(changed(path, '["heart"]', cells))
 
     @pytest.mark.parametrize(
         ("old", "new", "field"),
@@ -273,7 +276,7 @@ def test_a_network_starts_from_vgg16_weights(config_file: Path) -> None:
 
 class TestStart:
     def test_a_run_goes_on_from_a_model_and_says_so(self, config_file: Path) -> None:
-        changed(config_file, "epochs = 4", "epochs = 1")
+        changed(config_file, "epochs = 4", "epochs = 1\ngas = 0.5")
         first = load_model(train(config_file))
         changed(config_file, 'output = "run"', 'output = "again"')
         changed(config_file, 'name = "unet"', 'name = "unet"\nstart = "run/model"')
@@ -286,8 +289,33 @@ class TestStart:
         past = second.spec.training.facts["starts from"]
         assert past["model"] == f"tiny 1, SHA-256 {first.sha256}"
         assert past["stages"] == first.spec.training.facts["stages"]
+        assert past["stages"].endswith("0.01, gas drawn into 50% of the films")
         card = (second.folder / "README.md").read_text()
         assert f"SHA-256 {first.sha256}" in card
+
+    def test_a_share_of_the_start_is_kept(self, config_file: Path) -> None:
+        changed(config_file, "epochs = 4", "epochs = 1")
+        first = load_model(train(config_file))
+        models = {}
+        for run_, keep in (("none", 0.0), ("half", 0.5)):
+            path = config_file.with_name(f"{run_}.toml")
+            text = config_file.read_text().replace(
+                'output = "run"', f'output = "{run_}"'
+            )
+            start = f'name = "unet"\nstart = "run/model"\nkeep = {keep}'
+            path.write_text(text.replace('name = "unet"', start))
+            models[run_] = load_model(train(path))
+        given, learnt, kept = (
+            m.network.state_dict() for m in (first, models["none"], models["half"])
+        )
+        assert any(not torch.equal(given[k], learnt[k]) for k in given)
+        for name, tensor in kept.items():
+            if tensor.is_floating_point():
+                middle = (given[name] + learnt[name]) / 2
+                # Weights are stored in float16.
+                torch.testing.assert_close(tensor, middle, rtol=2e-3, atol=1e-6)
+        facts = models["half"].spec.training.facts
+        assert facts["weights"].startswith("50% those that it starts from")
 
     def test_a_shipped_model_is_found_by_its_name(self, config_file: Path) -> None:
         path = changed(config_file, 'name = "unet"', 'name = "x"\nstart = "cells-dic"')

@@ -22,7 +22,7 @@ from medseg.train.config_tables import (
     NetworkConfig,
     StageConfig,
 )
-from medseg.train.start import start_from
+from medseg.train.start import keep_share, start_from
 
 SMALL: dict[str, dict[str, Any]] = {
     "unet": {"widths": [2, 4]},
@@ -145,7 +145,49 @@ def test_maps_of_cells_are_taken_over_whatever_the_cells_are_called() -> None:
         torch.testing.assert_close(network(image), model.network(image))
 
 
+class TestKeep:
+    @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+    def test_weights_and_statistics_are_means(self, share: float) -> None:
+        model, table = donor("unet", ["a"]), config("unet", ["a"])
+        network, learnt = fresh(table), fresh(table).state_dict()
+        keep_share(network, model, share)
+        given = model.network.state_dict()
+        for name, mean in network.state_dict().items():
+            wanted = learnt[name]
+            if mean.is_floating_point():
+                wanted = (1 - share) * learnt[name] + share * given[name]
+            torch.testing.assert_close(mean, wanted)
+
+    def test_what_is_the_same_stays_the_same(self) -> None:
+        model, table = donor("unet", ["a"]), config("unet", ["a"])
+        network = fresh(table)
+        start_from(network, model, table)
+        keep_share(network, model, 0.3)
+        given = model.network.state_dict()
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(tensor, given[name], rtol=0, atol=0)
+
+
 class TestRefusals:
+    @pytest.mark.parametrize("share", [-0.1, 1.0])
+    def test_a_share_out_of_range(self, share: float) -> None:
+        with pytest.raises(ConfigError, match=rf"network\.keep: is {share}"):
+            NetworkConfig("unet", {}, start="a", keep=share)
+
+    def test_a_share_of_nothing(self) -> None:
+        with pytest.raises(ConfigError, match=r"keep: is 0\.2 and there is no .*start"):
+            NetworkConfig("unet", {}, keep=0.2)
+
+    @pytest.mark.parametrize("labels", [["b", "a"], ["a"]])
+    def test_a_share_of_other_labels(self, labels: list[str]) -> None:
+        table = config("unet", labels)
+        kept = dataclasses.replace(table.network, start="donor", keep=0.2)
+        table = dataclasses.replace(table, network=kept)
+        with pytest.raises(
+            ConfigError, match=r"network\.keep: is 0\.2 and donor has the labels a, b"
+        ):
+            start_from(fresh(table), donor("unet", ["a", "b"]), table)
+
     def test_another_network(self) -> None:
         table = config("segnet", ["a"])
         with pytest.raises(

@@ -126,7 +126,9 @@ class TrainConfig:
 
     @property
     def lungs(self) -> tuple[int, ...]:
-        """Positions of the lungs among the labels."""
+        """Positions of the lungs among the labels; of cells none, whatever their name."""
+        if self.labels.kind == "instances":
+            return ()
         return tuple(i for i, name in enumerate(self.labels.names) if name in LUNGS)
 
     @property

@@ -110,8 +110,17 @@ class NetworkConfig:
     """A safetensors file of weights to start the encoder from: see load_pretrained."""
     start: str = ""
     """A model to go on from, shipped or a folder: see `medseg.train.start`."""
+    keep: float = 0.0
+    """Share of that model's weights in those that are saved."""
 
     def __post_init__(self) -> None:
+        require(0 <= self.keep < 1, "network.keep", f"is {self.keep}", "Use 0 to 1")
+        require(
+            not self.keep or bool(self.start),
+            "network.keep",
+            f"is {self.keep} and there is no network.start",
+            "Name the model, or leave it out",
+        )
         require(
             not (self.pretrained and self.start),
             "network.start",

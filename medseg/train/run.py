@@ -26,6 +26,7 @@ from medseg.train.data import Split, find_cases
 from medseg.train.loop import EpochLog, fit
 from medseg.train.score import label_agreement, score_cases, score_table
 from medseg.train.spec import build_network, make_spec
+from medseg.train.start import keep_share
 
 CHECKPOINT = "checkpoint.ckpt"
 CONFIG = "config.json"
@@ -83,6 +84,8 @@ def train_config(
         config, list(split.train), split.held_cases, output / CHECKPOINT, report
     )
     write_logs(history, output)
+    if config.network.keep:
+        keep_share(network, load_model(config.network.start), config.network.keep)
     return finish(config, split, network, history, output / "model", say)
 
 

@@ -154,6 +154,7 @@ def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:
     stages = [
         f"{s.epochs} epochs at {' x '.join(map(str, s.size))}, batch {s.batch}, "
         f"learning rate {s.learning_rate:g}"
+        + (f", gas drawn into {s.gas:.0%} of the films" if s.gas else "")
         for s in config.stage
     ]
     cells: dict[str, Any] = {}
@@ -173,6 +174,11 @@ def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:
         start["encoder starts from"] = f"{file.name}, SHA-256 {digest}"
     if config.network.start:
         start["starts from"] = _past(load_spec(model_folder(config.network.start)))
+        if config.network.keep:
+            start["weights"] = (
+                f"{config.network.keep:.0%} those that it starts from, "
+                f"{1 - config.network.keep:.0%} those learnt"
+            )
     return {
         **cells,
         **start,

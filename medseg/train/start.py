@@ -26,8 +26,8 @@ def start_from(network: nn.Module, model: Model, config: TrainConfig) -> None:
     they are.
 
     Raises:
-        ConfigError: If the model is of another network or kind of labels, or a tensor
-            has another shape.
+        ConfigError: If the model is of another network or kind of labels, a tensor has
+            another shape, or a share of it is to be kept and its labels are others.
     """
     _check_kind(model, config)
     spec, method = model.spec, config.cells.rule.method
@@ -44,6 +44,20 @@ def start_from(network: nn.Module, model: Model, config: TrainConfig) -> None:
         _check_shape(model, name, given.get(name), own, axes)
         part = given[name][_grid(given[name], axes, old, len(theirs))]
         own[_grid(own, axes, new, len(ours))] = part
+
+
+def keep_share(network: nn.Module, model: Model, share: float) -> None:
+    """Move the weights of ``network`` by ``share`` of the way back to the model's.
+
+    What the model knew and the films of this run do not show is lost less so, at little
+    cost to what was learnt (Wortsman et al., Robust fine-tuning of zero-shot models,
+    CVPR 2022, arXiv:2109.01903, equation 1 with alpha = 1 - ``share``).
+    """
+    given = model.network.state_dict()
+    with torch.no_grad():
+        for name, own in network.state_dict().items():
+            if own.is_floating_point():
+                own.lerp_(given[name].to(own.device), share)
 
 
 def maps_of(kind: Kind, names: Sequence[str], method: Method) -> list[str]:
@@ -79,6 +93,10 @@ def _check_kind(model: Model, config: TrainConfig) -> None:
         if its != wanted:
             problem = f"{model.folder.name} has {what} {its}, this run {wanted}"
             raise ConfigError(FIELD, problem, "Choose the same, or another model")
+    if config.network.keep and spec.labels.names != config.labels.names:
+        problem = f"is {config.network.keep} and {model.folder.name} has the labels "
+        problem += f"{', '.join(spec.labels.names)}"
+        raise ConfigError("network.keep", problem, "Learn the same, in this order")
 
 
 def _check_shape(
