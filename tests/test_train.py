@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from medseg.datasets.case import STRUCTURES, Case
 from medseg.errors import ConfigError, DiskError
-from medseg.model import load_model, save_model
+from medseg.model import load_model, load_spec, model_folder, save_model
 from medseg.networks import build
 from medseg.predict import Predictor
 from medseg.train import run
@@ -45,6 +45,7 @@ from medseg.train.data import (
 )
 from medseg.train.loop import EpochLog, fit, learning_rate
 from medseg.train.run import train
+from medseg.train.spec import build_network, make_spec
 
 CONFIG = """
 name = "tiny"
@@ -246,14 +247,12 @@ class TestConfig:
             for entry in table["data"]:
                 entry["folder"] = str(folder)
             # Weights that the user gets, and a run that comes before.
-            table["network"].pop("pretrained", None)
-            table["network"].pop("start", None)
+            for name in ("pretrained", "start", "keep"):
+                table["network"].pop(name, None)
             assert parse_config(table, path.parent).name == path.stem
 
 
 def test_a_network_starts_from_vgg16_weights(config_file: Path) -> None:
-    from medseg.train.spec import build_network, make_spec
-
     path = changed(config_file, 'name = "unet"', 'name = "segnet"\npretrained = "v.st"')
     path = changed(path, 'widths = [4, 8, 8], norm = "batch"', "width = 0.0625")
     donor = build("segnet", {"in_channels": 3, "width": 0.0625, "norm": "none"})
@@ -288,6 +287,7 @@ class TestStart:
             torch.testing.assert_close(parameter, given[name], rtol=0, atol=1e-6)
         past = second.spec.training.facts["starts from"]
         assert past["model"] == f"tiny 1, SHA-256 {first.sha256}"
+        assert past["last layer"] == "right_lung, left_lung taken over"
         assert past["stages"] == first.spec.training.facts["stages"]
         assert past["stages"].endswith("0.01, gas drawn into 50% of the films")
         card = (second.folder / "README.md").read_text()
@@ -316,6 +316,72 @@ class TestStart:
                 torch.testing.assert_close(tensor, middle, rtol=2e-3, atol=1e-6)
         facts = models["half"].spec.training.facts
         assert facts["weights"].startswith("50% those that it starts from")
+
+    def test_another_share_is_kept_of_a_run_that_has_ended(
+        self, config_file: Path
+    ) -> None:
+        changed(config_file, "epochs = 4", "epochs = 1")
+        train(config_file)
+        path = changed(config_file, 'output = "run"', 'output = "again"')
+        changed(path, 'name = "unet"', 'name = "unet"\nstart = "run/model"')
+        learnt = load_model(train(path)).network.state_dict()
+        changed(path, 'start = "run/model"', 'start = "run/model"\nkeep = 0.25')
+        lines: list[str] = []
+        kept = load_model(train(path, resume=True, say=lines.append))
+        assert not any(line.startswith("epoch") for line in lines)
+        taken = "going on from tiny 1; last layer: right_lung, left_lung taken over"
+        assert taken in lines
+        assert any(
+            not torch.equal(v, learnt[k]) for k, v in kept.network.state_dict().items()
+        )
+
+    def test_a_run_is_not_resumed_from_another_model_of_the_same_name(
+        self, config_file: Path
+    ) -> None:
+        changed(config_file, "epochs = 4", "epochs = 1")
+        folder = train(config_file)
+        text = config_file.read_text().replace('output = "run"', 'output = "again"')
+        path = config_file.with_name("again.toml")
+        path.write_text(
+            text.replace('name = "unet"', 'name = "unet"\nstart = "run/model"')
+        )
+        train(path)
+        folder.rename(folder.with_name("moved"))
+        changed(path, "run/model", "run/moved")
+        train(path, resume=True)  # the weights are what they were
+        model = load_model(folder.with_name("moved"))
+        with torch.no_grad():
+            next(model.network.parameters()).add_(1)
+        save_model(model.folder, model.spec, model.network)
+        with pytest.raises(ConfigError, match="network: differs from the run that"):
+            train(path, resume=True)
+
+    def test_many_generations_fit_into_a_spec(self, config_file: Path) -> None:
+        changed(config_file, "epochs = 4", "epochs = 1")
+        first = load_model(train(config_file))
+        text, digests = config_file.read_text(), [first.sha256]
+        for k, last in enumerate(("run", "g0", "g1", "g2", "g3")):
+            path = config_file.with_name(f"{k}.toml")
+            start = f'name = "unet"\nstart = "{last}/model"'
+            path.write_text(
+                text.replace('output = "run"', f'output = "g{k}"').replace(
+                    'name = "unet"', start
+                )
+            )
+            model = load_model(train(path))
+            digests.append(model.sha256)
+        past = model.spec.training.facts["starts from"]
+        assert all(d in past["model"] + past["before"] for d in digests[:-1])
+        assert past["before"].count("SHA-256") == 4
+
+    def test_the_licence_of_the_start_binds(self, config_file: Path) -> None:
+        start = 'name = "unet"\nstart = "chest-xray"'
+        config = load_config(changed(config_file, 'name = "unet"', start))
+        licence = load_spec(model_folder("chest-xray")).licence
+        split = Split((), {}, {"jsrt": 1})
+        assert make_spec(config, split, 1).licence == licence
+        stated = dataclasses.replace(config, licence="mine")
+        assert make_spec(stated, split, 1).licence == "mine"
 
     def test_a_shipped_model_is_found_by_its_name(self, config_file: Path) -> None:
         path = changed(config_file, 'name = "unet"', 'name = "x"\nstart = "cells-dic"')

@@ -22,7 +22,7 @@ from medseg.train.config_tables import (
     NetworkConfig,
     StageConfig,
 )
-from medseg.train.start import keep_share, start_from
+from medseg.train.start import describe_start, keep_share, start_from
 
 SMALL: dict[str, dict[str, Any]] = {
     "unet": {"widths": [2, 4]},
@@ -34,11 +34,17 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def donor(name: str, labels: list[str], kind: Any = "overlapping") -> Model:
+def donor(
+    name: str,
+    labels: list[str],
+    kind: Any = "overlapping",
+    arguments: dict[str, Any] | None = None,
+) -> Model:
     """A model with random weights that draws ``labels``."""
     torch.manual_seed(1)
     channels = len(labels) + (kind == "exclusive")
-    arguments = {**SMALL[name], "in_channels": 1, "out_channels": channels}
+    given = arguments or SMALL[name]
+    arguments = {**given, "in_channels": 1, "out_channels": channels}
     numbered = tuple(Label(k, n, "#4c9be8") for k, n in enumerate(labels, start=1))
     spec = tiny_spec(
         network=Network(name, arguments),
@@ -48,14 +54,19 @@ def donor(name: str, labels: list[str], kind: Any = "overlapping") -> Model:
     return Model(spec, build(name, arguments).eval(), Path("donor"))
 
 
-def config(name: str, labels: list[str], kind: Any = "overlapping") -> TrainConfig:
+def config(
+    name: str,
+    labels: list[str],
+    kind: Any = "overlapping",
+    arguments: dict[str, Any] | None = None,
+) -> TrainConfig:
     return TrainConfig(
         name="new",
         output="out",
         labels=LabelsConfig(tuple(labels), kind),
         data=(DataConfig("jsrt", "films"),),
         stage=(StageConfig((32, 32), 1),),
-        network=NetworkConfig(name, SMALL[name]),
+        network=NetworkConfig(name, arguments or SMALL[name]),
     )
 
 
@@ -145,6 +156,17 @@ def test_maps_of_cells_are_taken_over_whatever_the_cells_are_called() -> None:
         torch.testing.assert_close(network(image), model.network(image))
 
 
+def test_what_is_taken_over_is_said() -> None:
+    spec = donor("unet", ["a", "b"]).spec
+    said = {
+        ("a", "b"): "a, b taken over",
+        ("b", "x"): "b taken over; x afresh",
+        ("x",): "x afresh",
+    }
+    for names, words in said.items():
+        assert describe_start(spec, config("unet", list(names))) == words
+
+
 class TestKeep:
     @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
     def test_weights_and_statistics_are_means(self, share: float) -> None:
@@ -184,7 +206,7 @@ class TestRefusals:
         kept = dataclasses.replace(table.network, start="donor", keep=0.2)
         table = dataclasses.replace(table, network=kept)
         with pytest.raises(
-            ConfigError, match=r"network\.keep: is 0\.2 and donor has the labels a, b"
+            ConfigError, match=r"network\.keep: is 0\.2 and donor draws a, b, this run "
         ):
             start_from(fresh(table), donor("unet", ["a", "b"]), table)
 
@@ -204,15 +226,65 @@ class TestRefusals:
         ):
             start_from(fresh(table), model, table)
 
-    @pytest.mark.parametrize(("widths", "there"), [([2, 6], r"\["), ([2, 4, 4], "no")])
-    def test_another_width_or_depth(self, widths: list[int], there: str) -> None:
+    @pytest.mark.parametrize(
+        "changed", [{"widths": [2, 6]}, {"widths": [2, 4, 4]}, {"norm": "instance"}]
+    )
+    def test_other_arguments(self, changed: dict[str, Any]) -> None:
         table = config("unet", ["a"])
-        arguments = {**table.network.arguments, "widths": widths}
-        wide = dataclasses.replace(table, network=NetworkConfig("unet", arguments))
+        arguments = {**table.network.arguments, **changed}
+        other = dataclasses.replace(table, network=NetworkConfig("unet", arguments))
         with pytest.raises(
-            ConfigError, match=rf"donor has {there}.* as .*, this run's network \["
+            ConfigError, match=r"start: donor has network\.arguments .*, this run "
         ):
-            start_from(fresh(wide), donor("unet", ["a"]), wide)
+            start_from(fresh(other), donor("unet", ["a"]), other)
+
+    def test_a_model_of_colours(self) -> None:
+        table = config("unet", ["a"])
+        arguments = {**SMALL["unet"], "in_channels": 3, "out_channels": 1}
+        spec = dataclasses.replace(
+            donor("unet", ["a"]).spec,
+            network=Network("unet", arguments),
+            channels="rgb",
+        )
+        model = Model(spec, build("unet", arguments), Path("colours"))
+        with pytest.raises(
+            ConfigError, match=r"colours has \[2, 3, .* as .*network \[2, 1, .*grey"
+        ):
+            start_from(fresh(table), model, table)
+
+    def test_labels_that_are_fed_back_beside_the_image(self) -> None:
+        arguments = {"widths": [2, 2], "kernels": [3, 3], "passes": 2}
+        table = config("scene_labelling", ["a", "b"], arguments=arguments)
+        same = donor("scene_labelling", ["a", "b"], arguments=arguments)
+        network = fresh(table)
+        start_from(network, same, table)
+        given = same.network.state_dict()
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(tensor, given[name], rtol=0, atol=0)
+        other = donor("scene_labelling", ["b", "a"], arguments=arguments)
+        with pytest.raises(ConfigError, match=r"network\.start: has 3 entries .* 2 la"):
+            start_from(fresh(table), other, table)
+
+    def test_dropout_may_differ(self) -> None:
+        table, model = config("unet", ["a"]), donor("unet", ["a"])
+        arguments = {**table.network.arguments, "dropout": 0.5}
+        wet = dataclasses.replace(table, network=NetworkConfig("unet", arguments))
+        network = fresh(wet)
+        start_from(network, model, wet)
+        image = torch.randn(1, 1, 32, 32)
+        with torch.no_grad():
+            torch.testing.assert_close(network(image), model.network(image))
+
+    def test_a_share_of_other_maps_of_cells(self) -> None:
+        spec = tiny_spec(**cells())
+        model = Model(spec, build("unet", spec.network.arguments), Path("cells"))
+        table = config("unet", ["cell"], "instances")
+        kept = dataclasses.replace(table.network, start="cells", keep=0.5)
+        table = dataclasses.replace(table, network=kept)
+        with pytest.raises(
+            ConfigError, match=r"keep: is 0\.5 and cells draws background, cell, this"
+        ):
+            start_from(fresh(table), model, table)
 
     def test_a_model_and_weights_of_an_encoder(self) -> None:
         with pytest.raises(ConfigError, match=r"network\.start: is a and .* is b"):

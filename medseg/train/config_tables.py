@@ -114,7 +114,12 @@ class NetworkConfig:
     """Share of that model's weights in those that are saved."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.keep < 1, "network.keep", f"is {self.keep}", "Use 0 to 1")
+        require(
+            0 <= self.keep < 1,
+            "network.keep",
+            f"is {self.keep}",
+            "Use 0 or more, and less than 1",
+        )
         require(
             not self.keep or bool(self.start),
             "network.keep",

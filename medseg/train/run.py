@@ -15,7 +15,7 @@ from medseg.datasets.case import Case
 from medseg.engines.openvino import has_bfloat16
 from medseg.errors import ConfigError
 from medseg.io.atomic import make_folder, replace_file
-from medseg.model import ModelSpec, load_model, save_model
+from medseg.model import ModelSpec, load_model, load_spec, model_folder, save_model
 from medseg.predict import Predictor
 from medseg.schema import parse
 from medseg.train import cell_scores
@@ -26,7 +26,7 @@ from medseg.train.data import Split, find_cases
 from medseg.train.loop import EpochLog, fit
 from medseg.train.score import label_agreement, score_cases, score_table
 from medseg.train.spec import build_network, make_spec
-from medseg.train.start import keep_share
+from medseg.train.start import describe_start, keep_share
 
 CHECKPOINT = "checkpoint.ckpt"
 CONFIG = "config.json"
@@ -73,6 +73,10 @@ def train_config(
     claim(config, output, resume)
     held = sum(map(len, split.held.values()))
     say(f"{len(split.train)} cases to train on, {held} held back")
+    if config.network.start:
+        donor = load_spec(model_folder(config.network.start))
+        taken = describe_start(donor, config)
+        say(f"going on from {donor.name} {donor.version}; last layer: {taken}")
 
     logs: list[EpochLog] = []
 
@@ -140,12 +144,25 @@ def claim(config: TrainConfig, output: Path, resume: bool) -> None:
 
 
 def _plain(config: TrainConfig) -> dict[str, Any]:
-    """Return what decides the outcome, as JSON holds it; not where files lie."""
+    """Return what decides the outcome, as JSON holds it; not where files lie.
+
+    A model to go on from is its weights, whatever it is called. The share of it that is
+    kept is mixed in at the end, and may be changed when a run is resumed.
+    """
+    table = _without_places(config)
+    if config.network.start:
+        weights = load_spec(model_folder(config.network.start)).weights
+        table["network"]["start"] = weights.sha256 if weights else ""
+    return table
+
+
+def _without_places(config: TrainConfig) -> dict[str, Any]:
     table = json.loads(json.dumps(dataclasses.asdict(config)))
     for entry in table["data"]:
         del entry["folder"]
     for name in ("output", "workers", "devices", "accelerator"):
         del table[name]
+    del table["network"]["keep"]
     return dict(table)
 
 
@@ -153,7 +170,7 @@ def _recorded(path: Path) -> dict[str, Any]:
     """Return the record of a run, with what newer versions add at its defaults."""
     table = json.loads(path.read_text("utf-8"))
     table["data"] = [{**entry, "folder": ""} for entry in table["data"]]
-    return _plain(parse(TrainConfig, {**table, "output": ""}, ""))
+    return _without_places(parse(TrainConfig, {**table, "output": ""}, ""))
 
 
 def _line(log: EpochLog, total: int, config: TrainConfig, logs: list[EpochLog]) -> str:

@@ -28,7 +28,7 @@ from medseg.networks.pretrained import load_pretrained
 from medseg.train.cell_data import STEPS
 from medseg.train.config import TrainConfig
 from medseg.train.data import Split
-from medseg.train.start import start_from
+from medseg.train.start import describe_start, start_from
 from medseg.transforms import Step
 
 COLOUR = "#4c9be8"
@@ -83,7 +83,7 @@ def make_spec(config: TrainConfig, split: Split, epochs: int) -> ModelSpec:
     return ModelSpec(
         name=config.name,
         description=config.description,
-        licence=config.licence,
+        licence=config.licence or _licence_of_start(config),
         citation=config.citation,
         network=Network(config.network.name, network_arguments(config)),
         labels=label_set(config),
@@ -173,7 +173,9 @@ def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         start["encoder starts from"] = f"{file.name}, SHA-256 {digest}"
     if config.network.start:
-        start["starts from"] = _past(load_spec(model_folder(config.network.start)))
+        start["starts from"] = _past(
+            load_spec(model_folder(config.network.start)), config
+        )
         if config.network.keep:
             start["weights"] = (
                 f"{config.network.keep:.0%} those that it starts from, "
@@ -195,13 +197,24 @@ def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:
     }
 
 
-def _past(donor: ModelSpec) -> Mapping[str, Any]:
+def _licence_of_start(config: TrainConfig) -> str:
+    """Return the licence that comes with the weights of a model, if one is named."""
+    start = config.network.start
+    return load_spec(model_folder(start)).licence if start else ""
+
+
+def _past(donor: ModelSpec, config: TrainConfig) -> Mapping[str, Any]:
     """Return what a model that a run goes on from brings with it."""
     digest = donor.weights.sha256 if donor.weights else ""
     facts = donor.training.facts
-    kept = ("encoder starts from", "starts from", "stages", "training cases")
+    kept = ("encoder starts from", "weights", "stages", "training cases")
+    # One line a generation: nested, the fifth would be too deep for a spec.
+    before = facts.get("starts from", {})
+    line = [before[k] for k in ("model", "before") if k in before]
     return {
         "model": f"{donor.name} {donor.version}, SHA-256 {digest}",
+        **({"before": "; ".join(line)} if line else {}),
         "licence": donor.licence or "not stated",
+        "last layer": describe_start(donor, config),
         **{name: facts[name] for name in kept if name in facts},
     }

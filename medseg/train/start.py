@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
-from medseg.instances import MAPS, Method
+from medseg.instances import MAPS, InstanceRule
 from medseg.labels import Kind
-from medseg.model import Model
+from medseg.model import Model, ModelSpec
 from medseg.networks import build
 from medseg.train.config import TrainConfig
 
 FIELD = "network.start"
+_FREE = ("in_channels", "out_channels", "dropout")
+"""Arguments that may differ: the first two follow from the data, no weight from dropout."""
 
 
 def start_from(network: nn.Module, model: Model, config: TrainConfig) -> None:
@@ -30,20 +33,29 @@ def start_from(network: nn.Module, model: Model, config: TrainConfig) -> None:
             another shape, or a share of it is to be kept and its labels are others.
     """
     _check_kind(model, config)
-    spec, method = model.spec, config.cells.rule.method
-    rule = spec.decoding.instances
-    theirs = maps_of(
-        spec.labels.kind, spec.labels.names, rule.method if rule else method
-    )
-    ours = maps_of(config.labels.kind, config.labels.names, method)
+    theirs, ours = _maps_of(model.spec, config), _maps(config)
+    if config.network.keep and theirs != ours:
+        problem = f"is {config.network.keep} and {model.folder.name} draws "
+        problem += f"{', '.join(theirs)}, this run {', '.join(ours)}"
+        raise ConfigError("network.keep", problem, "Learn the same, in this order")
     shared = [name for name in ours if name in theirs]
     old, new = ([names.index(name) for name in shared] for names in (theirs, ours))
-    heads, given = _heads(config), model.network.state_dict()
+    heads = _heads(config) if theirs != ours else {}
+    given = model.network.state_dict()
     for name, own in network.state_dict().items():
         axes = heads.get(name, ())
         _check_shape(model, name, given.get(name), own, axes)
         part = given[name][_grid(given[name], axes, old, len(theirs))]
         own[_grid(own, axes, new, len(ours))] = part
+
+
+def describe_start(spec: ModelSpec, config: TrainConfig) -> str:
+    """Return which channels of the last layer a model gives, and which begin afresh."""
+    theirs = _maps_of(spec, config)
+    taken = [name for name in _maps(config) if name in theirs]
+    afresh = [name for name in _maps(config) if name not in theirs]
+    parts = ((taken, "taken over"), (afresh, "afresh"))
+    return "; ".join(f"{', '.join(names)} {how}" for names, how in parts if names)
 
 
 def keep_share(network: nn.Module, model: Model, share: float) -> None:
@@ -60,10 +72,19 @@ def keep_share(network: nn.Module, model: Model, share: float) -> None:
                 own.lerp_(given[name].to(own.device), share)
 
 
-def maps_of(kind: Kind, names: Sequence[str], method: Method) -> list[str]:
-    """Return what each channel of a network draws, by name."""
+def _maps_of(spec: ModelSpec, config: TrainConfig) -> list[str]:
+    """Return what each channel of a model draws, by name."""
+    rule = spec.decoding.instances or config.cells.rule
+    return _names(spec.labels.kind, spec.labels.names, rule)
+
+
+def _maps(config: TrainConfig) -> list[str]:
+    return _names(config.labels.kind, config.labels.names, config.cells.rule)
+
+
+def _names(kind: Kind, names: Sequence[str], rule: InstanceRule) -> list[str]:
     if kind == "instances":
-        return list(MAPS[method])
+        return list(MAPS[rule.method])
     return ["background", *names] if kind == "exclusive" else list(names)
 
 
@@ -93,10 +114,13 @@ def _check_kind(model: Model, config: TrainConfig) -> None:
         if its != wanted:
             problem = f"{model.folder.name} has {what} {its}, this run {wanted}"
             raise ConfigError(FIELD, problem, "Choose the same, or another model")
-    if config.network.keep and spec.labels.names != config.labels.names:
-        problem = f"is {config.network.keep} and {model.folder.name} has the labels "
-        problem += f"{', '.join(spec.labels.names)}"
-        raise ConfigError("network.keep", problem, "Learn the same, in this order")
+    given, own = (
+        {k: v for k, v in arguments.items() if k not in _FREE}
+        for arguments in (spec.network.arguments, config.network.arguments)
+    )
+    if json.dumps(given, sort_keys=True) != json.dumps(own, sort_keys=True):
+        problem = f"{model.folder.name} has network.arguments {given}, this run {own}"
+        raise ConfigError(FIELD, problem, "Use those of the model")
 
 
 def _check_shape(
@@ -109,7 +133,7 @@ def _check_shape(
         theirs = "none" if given is None else list(given.shape)
         problem = f"{model.folder.name} has {theirs} as {name}"
         problem += f", this run's network {list(own.shape)}"
-        raise ConfigError(FIELD, problem, "Use the model's network.arguments")
+        raise ConfigError(FIELD, problem, "Choose a model of grey images")
 
 
 def _grid(
@@ -121,6 +145,9 @@ def _grid(
     """
     lines = []
     for i, n in enumerate(tensor.shape):
+        if i in axes and n % channels:
+            problem = f"has {n} entries in a tensor that draw {channels} labels"
+            raise ConfigError(FIELD, problem, "Learn the model's labels, in its order")
         entries = np.arange(n).reshape(channels if i in axes else 1, -1)
         lines.append(entries[rows if i in axes else 0].ravel())
     return tuple(torch.from_numpy(x) for x in np.ix_(*lines))
