@@ -15,7 +15,7 @@ from medseg.datasets.case import Case
 from medseg.engines.openvino import has_bfloat16
 from medseg.errors import ConfigError
 from medseg.io.atomic import make_folder, replace_file
-from medseg.model import ModelSpec, load_model, load_spec, model_folder, save_model
+from medseg.model import ModelSpec, load_model, save_model
 from medseg.predict import Predictor
 from medseg.schema import parse
 from medseg.train import cell_scores
@@ -26,7 +26,7 @@ from medseg.train.data import Split, find_cases
 from medseg.train.loop import EpochLog, fit
 from medseg.train.score import label_agreement, score_cases, score_table
 from medseg.train.spec import build_network, make_spec
-from medseg.train.start import describe_start, keep_share
+from medseg.train.start import describe_start, keep_share, start_spec
 
 CHECKPOINT = "checkpoint.ckpt"
 CONFIG = "config.json"
@@ -74,7 +74,7 @@ def train_config(
     held = sum(map(len, split.held.values()))
     say(f"{len(split.train)} cases to train on, {held} held back")
     if config.network.start:
-        donor = load_spec(model_folder(config.network.start))
+        donor = start_spec(config)
         taken = describe_start(donor, config)
         say(f"going on from {donor.name} {donor.version}; last layer: {taken}")
 
@@ -151,7 +151,7 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
     """
     table = _without_places(config)
     if config.network.start:
-        weights = load_spec(model_folder(config.network.start)).weights
+        weights = start_spec(config).weights
         table["network"]["start"] = weights.sha256 if weights else ""
     return table
 

@@ -13,7 +13,7 @@ from torch import nn
 from medseg.errors import ConfigError
 from medseg.instances import MAPS
 from medseg.labels import Label, LabelSet
-from medseg.model import load_model, load_spec, model_folder
+from medseg.model import load_model
 from medseg.model_spec import (
     Cleaning,
     Decoding,
@@ -28,7 +28,7 @@ from medseg.networks.pretrained import load_pretrained
 from medseg.train.cell_data import STEPS
 from medseg.train.config import TrainConfig
 from medseg.train.data import Split
-from medseg.train.start import describe_start, start_from
+from medseg.train.start import describe_start, start_from, start_spec
 from medseg.transforms import Step
 
 COLOUR = "#4c9be8"
@@ -80,10 +80,11 @@ def build_network(config: TrainConfig) -> nn.Module:
 def make_spec(config: TrainConfig, split: Split, epochs: int) -> ModelSpec:
     """Return the spec of the model that ``config`` trained for ``epochs``."""
     cells = config.labels.kind == "instances"
+    inherited = start_spec(config).licence if config.network.start else ""
     return ModelSpec(
         name=config.name,
         description=config.description,
-        licence=config.licence or _licence_of_start(config),
+        licence=config.licence or inherited,
         citation=config.citation,
         network=Network(config.network.name, network_arguments(config)),
         labels=label_set(config),
@@ -173,9 +174,7 @@ def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         start["encoder starts from"] = f"{file.name}, SHA-256 {digest}"
     if config.network.start:
-        start["starts from"] = _past(
-            load_spec(model_folder(config.network.start)), config
-        )
+        start["starts from"] = _past(start_spec(config), config)
         if config.network.keep:
             start["weights"] = (
                 f"{config.network.keep:.0%} those that it starts from, "
@@ -195,12 +194,6 @@ def _facts(config: TrainConfig, split: Split, epochs: int) -> Mapping[str, Any]:
         "precision": config.precision,
         "seed": config.seed,
     }
-
-
-def _licence_of_start(config: TrainConfig) -> str:
-    """Return the licence that comes with the weights of a model, if one is named."""
-    start = config.network.start
-    return load_spec(model_folder(start)).licence if start else ""
 
 
 def _past(donor: ModelSpec, config: TrainConfig) -> Mapping[str, Any]:

@@ -12,13 +12,22 @@ from torch import Tensor, nn
 from medseg.errors import ConfigError
 from medseg.instances import MAPS, InstanceRule
 from medseg.labels import Kind
-from medseg.model import Model, ModelSpec
+from medseg.model import Model, ModelSpec, load_spec, model_folder
 from medseg.networks import build
 from medseg.train.config import TrainConfig
 
 FIELD = "network.start"
 _FREE = ("in_channels", "out_channels", "dropout")
 """Arguments that may differ: the first two follow from the data, no weight from dropout."""
+
+
+def start_spec(config: TrainConfig) -> ModelSpec:
+    """Return the spec of the model that a run goes on from; its weights stay unread.
+
+    Raises:
+        ModelError: If there is no such model, or its spec cannot be used.
+    """
+    return load_spec(model_folder(config.network.start))
 
 
 def start_from(network: nn.Module, model: Model, config: TrainConfig) -> None:
