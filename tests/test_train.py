@@ -208,6 +208,19 @@ class TestConfig:
         with pytest.raises(ConfigError, match=r"stage\.gas: .* no lung is learnt"):
             load_config(changed(path, '["heart"]', cells))
 
+    def test_elastic_fields_of_cells_are_stated_with_the_cells(
+        self, config_file: Path
+    ) -> None:
+        bent = "[augmentation]\nelastic = 0.03\n[[stage]]"
+        path = changed(config_file, "[[stage]]", bent)
+        assert load_config(path).augmentation.scaled(0.5).elastic == 0.015
+        cells = '["left_lung"]\nkind = "instances"'
+        path = changed(path, '["right_lung", "left_lung"]', cells)
+        with pytest.raises(
+            ConfigError, match=r"augmentation\.elastic: is 0\.03 .*cells"
+        ):
+            load_config(path)
+
     @pytest.mark.parametrize(
         ("old", "new", "field"),
         [
@@ -500,6 +513,51 @@ class TestAugmentation:
         image, truth = augment(chain, disc, disc.clone(), 5)
         torch.testing.assert_close(image, truth)
         assert not torch.equal(truth, disc)
+
+    def test_truth_follows_an_elastic_field(self) -> None:
+        disc = torch.zeros(1, 64, 64)
+        disc[0, 20:44, 20:44] = 1
+        chain = build_augmentation(AugmentConfig(**{**OFF, "elastic": 0.05}), (64, 64))
+        image, truth = augment(chain, disc, disc.clone(), 5)
+        torch.testing.assert_close(image, truth)
+        assert 10 < (truth - disc).abs().sum() < 0.5 * disc.sum()
+
+    @pytest.mark.parametrize(
+        ("change", "least", "most"),
+        [
+            # A plane stays one under an affine map, not under an elastic one; no point
+            # moves by more than 0.02 * 128 pixels in y, nor in x.
+            ({"rotate": 20.0, "scale": 0.2, "shear": 0.1}, 0.0, 1e-3),
+            ({"elastic": 1e-6}, 0.0, 1e-3),
+            ({"elastic": 0.02}, 1.0, 2 * 2.56),
+            ({"elastic": 0.02, "rotate": 20.0, "shear": 0.1}, 1.0, 3 * 2.56),
+        ],
+    )
+    def test_only_elastic_fields_bend(
+        self, change: dict[str, float], least: float, most: float
+    ) -> None:
+        y, x = torch.meshgrid(*[torch.arange(128.0)] * 2, indexing="ij")
+        chain = build_augmentation(AugmentConfig(**{**OFF, **change}), (128, 128))
+        plane = torch.stack([torch.ones_like(y), y, x], -1)[40:88, 40:88].reshape(-1, 3)
+        for seed in range(4):
+            _, moved = augment(chain, x[None] * 0, torch.stack([y, x]), seed)
+            inner = moved[:, 40:88, 40:88].reshape(2, -1).T
+            fit = plane @ torch.linalg.lstsq(plane, inner).solution
+            assert least <= (inner - fit).abs().max() <= most
+
+    def test_elastic_fields_stay_within_their_range_and_leave_the_edges(self) -> None:
+        y, x = torch.meshgrid(*[torch.arange(128.0)] * 2, indexing="ij")
+        still = torch.stack([y, x])
+        chain = build_augmentation(
+            AugmentConfig(**{**OFF, "elastic": 0.02}), (128, 128)
+        )
+        for seed in range(4):
+            _, moved = augment(chain, x[None] * 0, still, seed)
+            way = (moved - still).abs()
+            inner = way[:, 8:-8, 8:-8]
+            assert 1.5 < inner.max() <= 0.02 * 127 + 1e-3
+            frame = torch.cat([way[:, [2, -3]], way[:, :, [2, -3]].mT], 1)
+            assert frame[:, :, 2:-2].max() < 0.2 * inner.max()
 
     @pytest.mark.parametrize(
         "kind", [RandInvertd, RandShadingd, RandBordersd, RandTextd, RandDevicesd]

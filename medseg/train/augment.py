@@ -25,6 +25,7 @@ from monai.transforms import (
     RandHistogramShiftd,
     RandomizableTransform,
     RandSimulateLowResolutiond,
+    RandSmoothDeformd,
     Transform,
 )
 from numpy.typing import NDArray
@@ -193,6 +194,7 @@ def build_augmentation(
         [
             # Only where it is asked for: each transform takes part in the seeding.
             *(_gas(lungs, gas, size) if gas else []),
+            *([_bend(config.elastic, size)] if config.elastic else []),
             geometry,
             RandDevicesd("image", config.devices),
             contrast,
@@ -212,6 +214,22 @@ def build_augmentation(
             RandBordersd("image", config.borders),
             RandTextd("image", config.text),
         ]
+    )
+
+
+def _bend(share: float, size: tuple[int, ...]) -> Transform:
+    """Return a smooth random deformation whose edges stay where they are."""
+    return RandSmoothDeformd(
+        ["image", "truth"],
+        spatial_size=size,
+        rand_size=[6] * len(size),
+        pad=1,
+        field_mode="bicubic",
+        prob=1.0,
+        def_range=2 * share,  # MONAI's image is 2 wide
+        grid_mode="bilinear",
+        grid_padding_mode="zeros",
+        grid_align_corners=True,
     )
 
 

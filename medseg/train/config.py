@@ -118,6 +118,12 @@ class TrainConfig:
                 f"Use 0, or add {' or '.join(LUNGS)} to labels.names",
             )
         require(
+            self.augmentation.elastic == 0 or self.labels.kind != "instances",
+            "augmentation.elastic",
+            f"is {self.augmentation.elastic} and cells are learnt",
+            "Give cells.elastic, in pixels",
+        )
+        require(
             dims == 2 or self.labels.kind == "instances",
             "network.arguments.spatial_dims",
             f"is {dims} for labels of the kind {self.labels.kind}",

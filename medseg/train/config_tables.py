@@ -212,6 +212,9 @@ class AugmentConfig:
     translate: float = 0.08
     """Largest shift as a share of the image."""
     shear: float = 0.06
+    elastic: float = 0.0
+    """Largest displacement, as a share of the image, of the six knots a side between
+    which a smooth field bends it; the edges stay."""
     contrast: float = 0.7
     """Probability of a gamma or of a random monotone contrast curve."""
     invert: float = 0.1
