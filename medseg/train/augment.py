@@ -218,7 +218,7 @@ def build_augmentation(
 
 
 def _bend(share: float, size: tuple[int, ...]) -> Transform:
-    """Return a smooth random deformation whose edges stay where they are."""
+    """Return a smooth random deformation whose edges hardly move."""
     return RandSmoothDeformd(
         ["image", "truth"],
         spatial_size=size,

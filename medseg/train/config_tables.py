@@ -214,7 +214,7 @@ class AugmentConfig:
     shear: float = 0.06
     elastic: float = 0.0
     """Largest displacement, as a share of the image, of the six knots a side between
-    which a smooth field bends it; the edges stay."""
+    which a smooth field bends it; the edges hardly move."""
     contrast: float = 0.7
     """Probability of a gamma or of a random monotone contrast curve."""
     invert: float = 0.1
