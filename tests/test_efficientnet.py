@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from medseg.errors import ConfigError, FileError
 from medseg.networks import build
-from medseg.networks.efficientnet import ConvNorm, EfficientNetLite
+from medseg.networks.efficientnet import ConvNorm, DepthwiseConv, EfficientNetLite
 from medseg.networks.efficientnet_weights import load_efficientnet
 from medseg.networks.pretrained import load_pretrained
 from medseg.networks.unet import UNet
@@ -45,6 +45,29 @@ def test_the_maps_halve_five_times() -> None:
         (112, 4, 6),
         (320, 2, 3),
     ]
+
+
+def test_under_autocast_a_depthwise_convolution_stays_float32_on_a_cpu() -> None:
+    layer = DepthwiseConv(3, 3, 3, groups=3, bias=False)
+    x = torch.rand(1, 3, 8, 8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        filtered = layer(x)
+        ordinary = F.conv2d(x, layer.weight, groups=3)
+    exact = F.conv2d(x.float(), layer.weight, groups=3)
+    assert torch.equal(filtered, exact)
+    assert not torch.equal(ordinary.float(), exact)
+    (gradient,) = torch.autograd.grad(filtered.square().sum(), layer.weight)
+    (expected,) = torch.autograd.grad(exact.square().sum(), layer.weight)
+    assert torch.equal(gradient, expected)
+
+
+def test_the_encoder_filters_every_channel_by_itself_in_depthwise_convolutions() -> (
+    None
+):
+    encoder = EfficientNetLite(1)
+    grouped = [m for m in encoder.modules() if getattr(m, "groups", 1) > 1]
+    assert len(grouped) == 16  # a block each: 1 + 2 + 2 + 3 + 3 + 4 + 1
+    assert all(type(m) is DepthwiseConv for m in grouped)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2)])

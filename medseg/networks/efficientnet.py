@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,6 +34,21 @@ _STAGES = (
 _STEM = 32
 
 
+class DepthwiseConv(nn.Conv2d):
+    """Convolution of each channel by itself, in float32 on a CPU under autocast.
+
+    There its gradient in bfloat16 takes several times as long, and is what training
+    then spends most of its time on.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the filtered maps."""
+        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
 class ConvNorm(nn.Sequential):
     """Convolution padded as TensorFlow pads (``same``), batch norm, clipped ReLU."""
 
@@ -46,8 +62,9 @@ class ConvNorm(nn.Sequential):
         *,
         active: bool = True,
     ) -> None:
+        convolution = nn.Conv2d if groups == 1 else DepthwiseConv
         super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False),
+            convolution(inputs, outputs, kernel, stride, groups=groups, bias=False),
             nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
             nn.ReLU6(inplace=True) if active else nn.Identity(),
         )
