@@ -87,10 +87,10 @@ def check_gpu() -> Check:
 def check_engines() -> Iterator[Check]:
     """Yield whether each engine can be used."""
     yield Check("engine", True, "torch")
-    from medseg.engines.openvino import import_openvino
+    from medseg.engines.openvino import openvino_core
 
     try:
-        devices = ", ".join(import_openvino().Core().available_devices)
+        devices = ", ".join(openvino_core().available_devices)
     except (ImportError, RuntimeError) as error:
         yield Check("engine", False, f"openvino does not start: {error}")
     else:

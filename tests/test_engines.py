@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from medseg.engines.openvino import (
     convert,
     has_bfloat16,
     import_openvino,
+    openvino_core,
 )
 from medseg.engines.torch import TorchEngine, _gpu_precision
 from medseg.errors import ConfigError
@@ -106,6 +108,34 @@ def test_openvino_does_not_call_home() -> None:
     assert "openvino_telemetry" not in sys.modules
 
 
+# What follows engines that are gone, on processors with AMX units above all.
+SIGNAL = """
+import signal
+import numpy as np
+from torch import nn
+from medseg.engines.openvino import OpenVinoEngine
+
+def engine():
+    made = OpenVinoEngine(nn.Conv2d(1, 1, 3).eval(), (1, 1, 8, 8))
+    made(np.zeros((1, 1, 8, 8), np.float32))
+    return made
+
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+first, second = engine(), engine()
+del first
+signal.raise_signal(signal.SIGINT)
+del second
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_signal_after_the_last_engine_is_handled() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNAL], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["handled"] * 2), done.stderr
+
+
 def test_the_model_stays_as_it_is(model: Model) -> None:
     weight = next(model.network.parameters())
     strides = weight.stride()
@@ -143,9 +173,8 @@ def test_two_parts_are_the_whole(name: str, layers: int) -> None:
         narrow = {"widths": (4, 8, 8)}
     network = build(name, {"in_channels": 1, "out_channels": 2, **narrow}).eval()
     batch = np.repeat(np.repeat(BATCH[:2], 2, 2), 2, 3)
-    openvino = import_openvino()
     first, rest = cut(convert(network, batch.shape), layers)
-    core = openvino.Core()
+    core = openvino_core()
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     between = core.compile_model(first, "CPU", exact)([batch]).values()
     found = core.compile_model(rest, "CPU", exact)(list(between))

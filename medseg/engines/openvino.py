@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 import threading
@@ -17,6 +18,7 @@ from medseg.engines.base import Precision
 from medseg.engines.cut import cut
 
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_LOCK = threading.Lock()
 
 
 def import_openvino() -> ModuleType:
@@ -37,10 +39,26 @@ def import_openvino() -> ModuleType:
     return openvino
 
 
+def openvino_core() -> Any:
+    """Return the core, one for the process, which is never let go.
+
+    Where there are AMX units a core gives its thread a stack for signals, and at its
+    end puts the one before it back. Of two cores that may be the stack that the other
+    has freed: the next signal, be it Ctrl-C, then ends the process.
+    """
+    with _LOCK:
+        return _make_core()
+
+
+@functools.cache
+def _make_core() -> Any:
+    return import_openvino().Core()
+
+
 def has_bfloat16() -> bool:
     """Return whether the processor has bfloat16 units that OpenVINO uses."""
-    core = import_openvino().Core()
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in capabilities
 
 
 class OpenVinoEngine:
@@ -74,7 +92,6 @@ class OpenVinoEngine:
         self.threads = threads
         self.precision: Precision = precision or "float32"
         self._exact_layers = 0 if self.precision == "float32" else exact_layers
-        self._openvino = import_openvino()
         self._network = network
         self._options: dict[str, Any] = {"NUM_STREAMS": streams}
         if threads is not None:
@@ -128,7 +145,7 @@ class OpenVinoEngine:
         if self._exact_layers:
             first, rest = cut(model, self._exact_layers)
             parts = [(first, "float32"), (rest, self.precision)]
-        core = self._openvino.Core()
+        core = openvino_core()
         return [
             core.compile_model(
                 part,
