@@ -2,13 +2,14 @@
 
     python benchmarks/training_step.py --size 512 --batch 4 --threads 2
 
-prints a line for each network: seconds of forward and backward pass in both, and how
-many times as fast bfloat16 is.
+prints one JSON line: for each network the seconds of a forward and backward pass in
+both, and how many times as fast bfloat16 is.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 
 import numpy as np
@@ -33,6 +34,14 @@ def step(network: nn.Module, film: torch.Tensor, *, mixed: bool) -> float:
     return time.perf_counter() - start
 
 
+def median_step(
+    network: nn.Module, film: torch.Tensor, repeats: int, *, mixed: bool
+) -> float:
+    step(network, film, mixed=mixed)
+    times = [step(network, film, mixed=mixed) for _ in range(repeats)]
+    return float(np.median(times))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=512)
@@ -43,18 +52,19 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     film = torch.rand(arguments.batch, 1, *(arguments.size,) * 2)
     film = film.to(memory_format=torch.channels_last)
+    facts = {}
     for name, options in NETWORKS.items():
         network = channels_last(build(name, {"out_channels": 5, **options}))
-        times = []
-        for mixed in (False, True):
-            step(network, film, mixed=mixed)
-            rounds = range(arguments.repeats)
-            times.append(np.median([step(network, film, mixed=mixed) for _ in rounds]))
-        exact, fast = times
-        print(
-            f"{name}: {exact:.2f} s in float32, {fast:.2f} s mixed with bfloat16, "
-            f"{exact / fast:.2f} times as fast"
+        exact, fast = (
+            median_step(network, film, arguments.repeats, mixed=mixed)
+            for mixed in (False, True)
         )
+        facts[name] = {
+            "float32_s": round(exact, 3),
+            "bfloat16_s": round(fast, 3),
+            "ratio": round(exact / fast, 2),
+        }
+    print(json.dumps(facts))
 
 
 if __name__ == "__main__":
