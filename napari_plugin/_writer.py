@@ -166,8 +166,11 @@ def save_result(
     Raises:
         FileError: As `write_result`.
         DiskError: If the disk is full or not writable.
+        LockedError: If a run or another save writes into the folder now.
     """
+    from medseg.io.atomic import make_folder
     from medseg.io.ctc_write import ResultWriter
+    from medseg.io.lock import hold
     from medseg.io.sniff import suffix_of
 
     labels = next(x for x in layers if x[2] == "labels")
@@ -189,7 +192,8 @@ def save_result(
     rows = rows_of_tracks(tracks) if tracks else rows_of_masks(data, numbers)
     if tracks and follow_masks and not numbered:
         rows = with_parents(rows_of_masks(data, numbers), rows)
-    with ResultWriter(folder, data.shape[1:], digits) as result:
+    make_folder(folder)
+    with hold(folder), ResultWriter(folder, data.shape[1:], digits) as result:
         for frame, mask in zip(numbers, data, strict=True):
             pairs = numbered.get(frame, _NO_CELLS) if numbered else None
             result.write(frame, relabelled(folder, frame, np.asarray(mask), pairs))

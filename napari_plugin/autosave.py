@@ -16,7 +16,7 @@ import math
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,8 +92,12 @@ class MaskWatch:
     @property
     def behind(self) -> bool:
         """Whether there may be changes that the journal does not have yet."""
-        pending = bool(self._urgent or self._rest)
-        return pending or (self._refreshed and self.changed)
+        return self._pending or (self._refreshed and self.changed)
+
+    @property
+    def _pending(self) -> bool:
+        waiting = self.journal is not None and self.journal.waiting
+        return bool(self._urgent or self._rest or waiting)
 
     def save(self, budget: float = BUDGET_S) -> bool:
         """Journal pending changes for ``budget`` seconds, the newest strokes first.
@@ -110,7 +114,7 @@ class MaskWatch:
             self._refreshed = False
             for box in self._recent:
                 self._add(_tiles(box), forced=False)
-        if not self._urgent and not self._rest:
+        if not self._pending:
             return True
         if self.journal is None:
             self.journal = self._open_journal()
@@ -142,6 +146,16 @@ class MaskWatch:
     def look(self) -> None:
         """Look at all of the mask: something has changed it without a word."""
         self._on_data()
+
+    def wrote(self, index: Sequence[int]) -> None:
+        """Note that ``data[index]`` was written without napari's events."""
+        box = tuple(
+            range(i // k, i // k + 1)
+            for i, k in zip(index, _sides(len(self._shape)), strict=False)
+        )
+        rest = map(range, _grid(self._shape)[len(box) :])
+        self._add(_tiles((*box, *rest)), forced=self._clean_start)
+        self._note_change()
 
     def stop(self, *, keep: bool) -> None:
         """Follow the layer no longer; keep its journal or delete it."""

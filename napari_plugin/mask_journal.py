@@ -24,8 +24,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import FileError
+from medseg.errors import FileError, MedsegError
 from medseg.io.atomic import write_error
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 MAGIC = b"medseg mask journal 1\n"
 _RECORD = struct.Struct("<cII")  # kind, payload bytes, CRC-32 of kind and payload
@@ -55,6 +60,7 @@ class Header:
         mask_print: Its fingerprint.
         pid: Process that writes.
         started: When that process started, seconds since 1970: numbers come again.
+        host: Machine that it runs on, empty if unknown.
         created: When the journal began, seconds since 1970.
         meta: Names, colours and provenance of the mask, as JSON can hold them.
     """
@@ -69,6 +75,7 @@ class Header:
     mask_print: str = ""
     pid: int = 0
     started: float = 0.0
+    host: str = ""
     created: float = 0.0
     meta: dict[str, Any] = field(default_factory=dict)
 
@@ -113,8 +120,18 @@ class JournalWriter:
         except OSError as error:
             raise write_error(path, error) from error
         self._let_go = weakref.finalize(self, os.close, self._handle)
+        _lock(self._handle)
         self._waiting = [MAGIC, _record(_HEADER, text)]
-        self.flush()
+        try:
+            self.flush()
+        except MedsegError:
+            self.remove()  # the next try makes another
+            raise
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are records that the system has not been handed."""
+        return bool(self._waiting)
 
     def add(self, box: Box, values: NDArray[Any]) -> None:
         """Append the ``values`` of a ``box``; `flush` hands them to the system."""
@@ -154,12 +171,43 @@ class JournalWriter:
         """Write what waits and close the file; it stays there."""
         if self._let_go.alive:
             self.flush()
+            _unlock(self._handle)  # a copy may be open still, to be synced
             self._let_go()
 
     def remove(self) -> None:
         """Close the file and delete it: its mask is saved."""
         self._let_go()
         self.path.unlink(missing_ok=True)
+
+
+def is_open(path: Path) -> bool | None:
+    """Return whether a process writes to a journal; None where that cannot be known.
+
+    The lock goes with the process, also where clocks are set, process numbers come
+    again, or several machines share the folder.
+    """
+    if fcntl is None:
+        return None
+    try:
+        with path.open("rb") as stream:  # shared: two may ask at once
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
+def _lock(handle: int) -> None:
+    if fcntl is not None:
+        with suppress(OSError):  # some network disks have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _unlock(handle: int) -> None:
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def read_header(path: Path) -> Header:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from medseg.napari_plugin.layers import PLACE, colours, facts, facts_of
 from medseg.napari_plugin.mask_journal import (
     Header,
     Journal,
+    is_open,
     read_header,
     read_journal,
 )
@@ -102,8 +104,19 @@ def process_start() -> float:
     return float(psutil.Process().create_time())
 
 
-def is_alive(header: Header) -> bool:
-    """Return whether the process that wrote the journal still runs."""
+def is_alive(path: Path, header: Header) -> bool:
+    """Return whether the process that wrote the journal still runs.
+
+    Of another machine's process only the lock on its open journal tells; where files
+    cannot be locked it counts as running.
+    """
+    held = is_open(path)
+    if header.host not in ("", socket.gethostname()):
+        return held is not False
+    return bool(held) or _runs(header)
+
+
+def _runs(header: Header) -> bool:
     import psutil
 
     try:
@@ -139,7 +152,7 @@ def find_lost(folder: Path | None = None) -> tuple[Found, ...]:
     for path in (folder or state_folder()).glob(f"*{SUFFIX}"):
         with suppress(FileError):  # cut off before its first stroke: nothing to lose
             header = read_header(path)
-            if not is_alive(header):
+            if not is_alive(path, header):
                 found.append(Found(path, header))
     return tuple(sorted(found, key=lambda one: one.header.created))
 

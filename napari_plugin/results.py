@@ -252,6 +252,8 @@ class Results:
             self.kept += 1
         else:
             layer.data[index] = part
+            if target.role == "mask":
+                keeper_of(self._viewer).wrote(layer, index)
             if self._shown(index):
                 self._redraw(layer)
 

@@ -8,6 +8,7 @@ when they have written a mask.
 from __future__ import annotations
 
 import os
+import socket
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from medseg.napari_plugin.mask_journal import Header, JournalWriter, read_header
 from medseg.napari_plugin.recovery import Found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from napari.components import ViewerModel
@@ -137,6 +138,12 @@ class MaskKeeper:
         if watch is not None:
             watch.look()
 
+    def wrote(self, layer: Labels, index: Sequence[int]) -> None:
+        """Note that a part of a mask was written without napari's events."""
+        watch = self._watches.get(id(unwrap(layer)))
+        if watch is not None:
+            watch.wrote(index)
+
     def stop(self, *, keep: bool) -> None:
         """Follow nothing any longer; keep the journals of unsaved masks, or not.
 
@@ -241,6 +248,7 @@ def _header(viewer: ViewerModel | None, layer: Labels, saved: str) -> Header:
         mask_print=recovery.fingerprint(mask_path) if mask_path else "",
         pid=os.getpid(),
         started=recovery.process_start(),
+        host=socket.gethostname(),
         created=time.time(),
         meta=recovery.describe(layer),
     )

@@ -45,7 +45,6 @@ from medseg.batch import session as session_module
 from medseg.batch import work as work_module
 from medseg.batch.isolate import IsolatedReader
 from medseg.batch.journal import Journal
-from medseg.batch.lock import LOCK_NAME, hold
 from medseg.batch.masks import find_masks
 from medseg.errors import (
     ConfigError,
@@ -56,6 +55,7 @@ from medseg.errors import (
     PlanError,
 )
 from medseg.io import read_image, read_segmentation
+from medseg.io.lock import LOCK_NAME, hold
 from medseg.labels import Label, LabelSet, chest_labels
 
 FAKES = Path(__file__).with_name("fakes.py")

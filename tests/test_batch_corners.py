@@ -9,7 +9,9 @@ import json
 import os
 import re
 import runpy
+import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -40,7 +42,6 @@ from medseg.batch import (
     gallery,
     isolate,
     load,
-    lock,
     make_plan,
     result,
     run_batch,
@@ -62,7 +63,7 @@ from medseg.errors import (
     PlanError,
 )
 from medseg.geometry import Geometry
-from medseg.io import atomic
+from medseg.io import atomic, lock
 from medseg.measure import ChestMeasurement, assess
 from medseg.model import save_model
 from medseg.model_spec import Decoding
@@ -209,6 +210,7 @@ def test_a_child_answers_each_path_with_a_line_and_the_pixels(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked)))
     kept = os.dup(1)
     try:
+        monkeypatch.setattr(sys, "argv", ["isolate", "1.5"])
         runpy.run_path(isolate.__file__, run_name="__main__")
     finally:
         os.dup2(kept, 1)
@@ -221,6 +223,25 @@ def test_a_child_answers_each_path_with_a_line_and_the_pixels(
     assert image.pixels.shape == (1, 8, 8)
     assert image.pixels.max() == 7
     assert not answer.read()
+
+
+@pytest.mark.skipif(not hasattr(signal, "alarm"), reason="no alarms here")
+def test_a_child_whose_parent_is_gone_ends_a_late_file_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rung: list[int] = []
+    monkeypatch.setattr(isolate.signal, "alarm", rung.append)
+    monkeypatch.setattr(isolate, "_answer", lambda path: ({}, b""))
+    isolate.serve(io.BytesIO(b'"a"\n"b"\n'), io.BytesIO(), 1.5)
+    assert rung == [2 + 5, 0, 2 + 5, 0]
+    isolate.serve(io.BytesIO(b'"a"\n'), io.BytesIO())
+    assert rung[4:] == [0, 0]
+    code = "from medseg.batch import isolate; import io, time; " + (
+        "isolate._GRACE = 0; isolate._answer = lambda path: time.sleep(60); "
+        "isolate.serve(io.BytesIO(b'1'), io.BytesIO(), 0.1)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code.replace("b'1'", "b'\"a\"'")])
+    assert ended.returncode == -signal.SIGALRM
 
 
 def test_a_child_that_ends_within_the_pixels_has_crashed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ from fakes import NUMBERED, NumberPredictor, tree, write_folder, write_number
 import medseg
 from medseg import cli
 from medseg.batch import load
-from medseg.batch.lock import hold
 from medseg.cli import commands, display
 from medseg.cli.display import Display
 from medseg.errors import ConfigError, ExitCode, FileError, ModelError
 from medseg.geometry import Geometry
 from medseg.io import write_segmentation
+from medseg.io.lock import hold
 from medseg.labels import LabelSet, chest_labels
 from medseg.segmentation import Segmentation
 
@@ -547,11 +548,11 @@ def test_napari_opens_in_a_process_of_its_own_and_gives_its_code(
 ) -> None:
     ran: list[list[str]] = []
 
-    def start(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+    def start(command: list[str]) -> int:
         ran.append(command[1:])
-        return subprocess.CompletedProcess(command, len(command) - 5)
+        return len(command) - 5
 
-    monkeypatch.setattr("medseg.cli.napari.subprocess.run", start)
+    monkeypatch.setattr("medseg.cli.napari._run", start)
     monkeypatch.setattr("medseg.cli.napari.find_spec", lambda name: "there")
     path = str(write_number(tmp_path / "a.png", 3))
     assert cli.run(["napari", path]) == 0
@@ -562,6 +563,48 @@ def test_napari_opens_in_a_process_of_its_own_and_gives_its_code(
     monkeypatch.setattr("medseg.cli.napari.find_spec", lambda name: None)
     assert cli.run(["napari"]) == ExitCode.USAGE
     assert "pip install" in last_line(capsys)
+
+
+def test_ctrl_c_is_for_napari_alone_which_keeps_what_is_unsaved() -> None:
+    from medseg.cli.napari import _run
+
+    before = signal.getsignal(signal.SIGINT)
+    # Ctrl-C in a terminal reaches both; the one that is waited for takes its time.
+    code = """
+import os, signal, sys, time
+def quit(*_):
+    time.sleep(0.6)
+    sys.exit(7)
+signal.signal(signal.SIGINT, quit)
+os.kill(os.getppid(), signal.SIGINT)
+os.kill(os.getpid(), signal.SIGINT)
+"""
+    started = time.monotonic()
+    assert _run([sys.executable, "-c", f"import time; time.sleep(0.3){code}"]) == 7
+    assert time.monotonic() - started > 0.6
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_that_is_cut_short_shows_the_cursor_again() -> None:
+    pty = pytest.importorskip("pty")
+    code = (
+        "import os, signal, time; from medseg.cli.display import Display, cancellable\n"
+        "with Display() as d, cancellable(d):\n"
+        "    while True:\n"
+        "        try: os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
+        "        except KeyboardInterrupt: pass\n"
+    )
+    master, slave = pty.openpty()
+    done = subprocess.run([sys.executable, "-c", code], stderr=slave)
+    os.close(slave)
+    text = b""
+    with suppress(OSError):
+        while part := os.read(master, 4096):
+            text += part
+    os.close(master)
+    assert done.returncode == ExitCode.CANCELLED
+    assert text.rindex(b"\x1b[?25h") > text.rindex(b"\x1b[?25l")
+    assert b"cancelled before the first" in text
 
 
 @pytest.mark.parametrize("command", ["predict", "track", "evaluate", "measure"])

@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,10 +182,26 @@ def test_stale_parts_and_nothing_else_are_removed(tmp_path: Path) -> None:
     kept = [tmp_path / "m.part", tmp_path / ".m.tif.123.xyz.part", tmp_path / "a.tif"]
     for path in (*stale, *kept):
         path.write_bytes(b"")
+        os.utime(path, (0, 0))
     (tmp_path / ".l.1.0a1b2c3d.part").symlink_to(kept[0])
     assert atomic.remove_stale(tmp_path) == 2
     assert not any(p.exists() for p in stale)
     assert all(p.exists() for p in kept)
+
+
+def test_what_a_living_process_is_writing_is_not_removed(tmp_path: Path) -> None:
+    mine, other = os.getpid(), os.getppid()
+    young = tmp_path / f".a.tif.{other}.0a1b2c3d.part"
+    old = tmp_path / f".b.tif.{other}.0a1b2c3d.part"
+    own = tmp_path / f".c.tif.{mine}.0a1b2c3d.part"  # numbers come again
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    dead = tmp_path / f".d.tif.{ended.pid}.0a1b2c3d.part"
+    for path in (young, old, own, dead):
+        path.touch()
+    os.utime(old, (0, 0))
+    assert atomic.remove_stale(tmp_path) == 3
+    assert list(tmp_path.iterdir()) == [young]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -303,6 +304,31 @@ def test_a_full_disk_is_a_disk_error(tmp_path, monkeypatch, name):
     assert not (tmp_path / "res_track.txt").exists()
 
 
+@pytest.mark.parametrize("moves", range(9))
+def test_what_was_there_comes_back_if_the_disk_fails_midway(
+    tmp_path, monkeypatch, moves
+):
+    folder = result(tmp_path / "01_RES")
+    put(folder, "mask003.tif", mask(9))
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    replace, count = os.replace, iter(range(99))
+
+    def fail_once(path: Path, target: Path) -> None:
+        if next(count) == moves:
+            raise OSError(5, "Input/output error")
+        replace(path, target)
+
+    with ResultWriter(folder, (4, 6)) as writer:
+        for number, pixels in enumerate(FRAMES):
+            writer.write(number, pixels)
+        writer.check(range(3), ROWS)
+        monkeypatch.setattr("medseg.io.ctc_write.os.replace", fail_once)
+        with pytest.raises(FileError, match="01_RES: not written: Input/output"):
+            writer.publish()
+    # Five files make room for four.
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
 def test_a_disk_that_fails_in_the_end_leaves_no_table(tmp_path, monkeypatch):
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
@@ -316,12 +342,13 @@ def test_a_disk_that_fails_in_the_end_leaves_no_table(tmp_path, monkeypatch):
     assert not (tmp_path / "res_track.txt").exists()
 
 
-def test_a_folder_under_the_name_of_a_mask_gives_way(tmp_path):
+def test_a_folder_under_the_name_of_a_mask_is_left_alone(tmp_path):
     (tmp_path / "mask000.tif").mkdir(parents=True)
     with ResultWriter(tmp_path, (4, 6)) as writer:
         writer.write(0, mask(1))
         with pytest.raises(FileError, match="not written"):
             writer.finish([0], [TrackRow(1, 0, 0)])
+    assert (tmp_path / "mask000.tif").is_dir()
 
 
 def test_masks_that_read_back_otherwise(tmp_path, monkeypatch):

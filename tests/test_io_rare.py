@@ -250,6 +250,7 @@ def test_a_letter_is_not_cut_in_two(tmp_path: Path) -> None:
         assert part.name.startswith("." + "x" * 199 + ".")
     stale = tmp_path / ".two\nlines.tif.12.0123abcd.part"
     stale.touch()
+    os.utime(stale, (0, 0))
     assert atomic.remove_stale(tmp_path) == 1
 
 

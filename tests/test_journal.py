@@ -21,8 +21,8 @@ from medseg.batch.journal import (
     hash_source,
     is_done,
 )
-from medseg.batch.lock import LOCK_NAME, hold
 from medseg.errors import DiskError, LockedError
+from medseg.io.lock import LOCK_NAME, hold
 
 
 def entry(name: str = "a.png", **changes: object) -> Entry:
@@ -239,7 +239,7 @@ def test_a_second_holder_is_told_who_is_first(tmp_path: Path) -> None:
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     code = (
         "import os, sys, pathlib\n"
-        "from medseg.batch.lock import _take\n"
+        "from medseg.io.lock import _take\n"
         "_take(pathlib.Path(sys.argv[1]))\n"
         "os.kill(os.getpid(), 9)\n"
     )

@@ -17,7 +17,7 @@ from medseg.errors import DiskError, FileError
 pytest.importorskip("napari")
 from napari.layers import Labels
 
-from medseg.napari_plugin import history, mask_journal
+from medseg.napari_plugin import history, mask_journal, recovery
 from medseg.napari_plugin.autosave import MaskWatch
 from medseg.napari_plugin.mask_journal import (
     MAGIC,
@@ -168,6 +168,48 @@ def test_a_full_disk_is_named_and_what_waits_is_written_later(
     assert read_journal(path).mask.all()
 
 
+def test_a_journal_that_cannot_begin_leaves_no_file(tmp_path, monkeypatch) -> None:
+    def full(handle: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(DiskError, match="disk is full"):
+        JournalWriter(tmp_path / "a", header((4, 8)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_journal_is_open_until_its_writer_lets_go(tmp_path) -> None:
+    pytest.importorskip("fcntl")
+    writer = JournalWriter(tmp_path / "a", header((4, 8)))
+    assert mask_journal.is_open(tmp_path / "a") is True
+    writer.flush(sync=True)  # on a copy, in a thread that may take long
+    writer.close()
+    assert mask_journal.is_open(tmp_path / "a") is False
+    assert mask_journal.is_open(tmp_path / "b") is None
+
+
+@pytest.mark.parametrize(
+    ("held", "host", "pid", "alive"),
+    [
+        (True, "here", 0, True),
+        (True, "elsewhere", 0, True),  # whatever runs here under its number
+        (False, "elsewhere", os.getpid(), False),
+        (None, "elsewhere", 0, True),  # nobody can know: leave it alone
+        (False, "here", os.getpid(), True),  # closed, and its napari goes on
+        (False, "here", 0, False),
+        (None, "", 0, False),
+    ],
+)
+def test_whose_journals_are_lost(
+    tmp_path, monkeypatch, held: bool | None, host: str, pid: int, alive: bool
+) -> None:
+    monkeypatch.setattr(recovery, "is_open", lambda path: held)
+    monkeypatch.setattr(recovery.socket, "gethostname", lambda: "here")
+    started = recovery.process_start() if pid else 0.0
+    head = Header("m", (4, 8), "<i4", pid=pid, started=started, host=host)
+    assert recovery.is_alive(tmp_path / "a", head) is alive
+
+
 # The layer
 
 
@@ -202,6 +244,40 @@ def test_strokes_edits_undo_and_redo_are_kept(tmp_path) -> None:
     layer.data = random_mask((3, 130, 140), 2)
     check()
     assert not follower.behind
+
+
+def test_a_stroke_that_met_a_full_disk_is_written_by_the_next_try(
+    tmp_path, monkeypatch
+) -> None:
+    def full(handle: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    layer = Labels(np.zeros((256, 256), np.int32))
+    kept = watch(layer, tmp_path / "a")
+    layer.paint((5, 5), 1)
+    kept.save_all()
+    layer.paint((200, 200), 3)
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(DiskError, match="disk is full"):
+        kept.save_all()
+    monkeypatch.undo()
+    assert kept.behind
+    assert kept.save()
+    assert not kept.behind
+    np.testing.assert_array_equal(read_journal(tmp_path / "a").mask, layer.data)
+
+
+def test_a_slice_that_was_written_without_a_word_is_kept(tmp_path) -> None:
+    layer = Labels(np.zeros((2, 3, 200, 130), np.int32))
+    kept = watch(layer, tmp_path / "a")
+    layer.data[1, 2] = random_mask((200, 130))
+    assert not kept.changed
+    kept.wrote((1, 2))
+    assert kept.changed
+    kept.save_all()
+    journal = read_journal(tmp_path / "a")
+    np.testing.assert_array_equal(journal.mask, layer.data)
+    assert journal.tiles == 4  # 2 x 2 of this slice, none of the others
 
 
 def test_a_stroke_writes_only_its_tiles(tmp_path) -> None:

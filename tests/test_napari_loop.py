@@ -157,7 +157,7 @@ def test_a_killed_session_is_restored_onto_the_reopened_image(
     keeper.stop(keep=False)
     assert not journal.exists()
     journal.write_bytes(torn)
-    monkeypatch.setattr(recovery, "is_alive", lambda header: False)
+    monkeypatch.setattr(recovery, "is_alive", lambda path, header: False)
 
     other = ViewerModel()
     open_path(other, scan)

@@ -293,7 +293,7 @@ def test_masks_that_need_saving_are_known_and_can_be_given_back() -> None:
     for path in recovery.state_folder().glob("*"):
         head = recovery.read_header(path)
         object.__setattr__(head, "started", 0.0)  # as if the number came again
-        assert not recovery.is_alive(head)
+        assert not recovery.is_alive(path, head)
         dead.append(recovery.Found(path, head))
     kept = next(f for f in dead if f.header.name == drawn.name)
     other = ViewerModel()
@@ -620,7 +620,7 @@ def test_the_banner_restores_and_discards(
     while not keeper.save():
         pass
     keeper.stop(keep=True)
-    monkeypatch.setattr(recovery, "is_alive", lambda header: False)
+    monkeypatch.setattr(recovery, "is_alive", lambda path, header: False)
     host = QWidget()
     QVBoxLayout(host)
     banner = RecoveryBanner(viewer, host)

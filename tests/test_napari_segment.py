@@ -30,6 +30,7 @@ from medseg.napari_plugin.layers_to_mask import segmentation_from_layers
 from medseg.napari_plugin.models import ModelInfo, find_models, read_model
 from medseg.napari_plugin.results import Results, targets
 from medseg.napari_plugin.scope import position, select
+from medseg.napari_plugin.unsaved import keeper_of
 from medseg.napari_plugin.widgets import segment
 from medseg.napari_plugin.widgets.segment import SegmentWidget
 from medseg.napari_plugin.worker.job import (
@@ -285,6 +286,16 @@ def test_the_layers_of_a_stack_are_there_before_the_model_runs(opened: Any) -> N
     assert list(viewer.layers) == before
     assert [x.data.dtype for x in masks(viewer)] == [np.uint8, np.uint8]
     assert masks(viewer)[0].data[0].any()
+
+
+def test_what_has_arrived_is_unsaved_before_the_run_ends(opened: Any) -> None:
+    viewer, widget, worker = opened()
+    keeper = keeper_of(viewer)
+    worker.hold = True  # one slice of four
+    run(widget)
+    assert widget.running
+    assert masks(viewer)[0].data.any()
+    assert keeper.unsaved == masks(viewer)
 
 
 @pytest.mark.parametrize("labels", [EXCLUSIVE, CELLS])

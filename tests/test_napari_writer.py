@@ -17,10 +17,11 @@ from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 
-from medseg.errors import ConfigError, FileError
+from medseg.errors import ConfigError, FileError, LockedError
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import atomic, read_image, read_segmentation
+from medseg.io.lock import hold
 from medseg.labels import Label, LabelSet, chest_labels
 from medseg.lineage import TrackRow
 from medseg.napari_plugin import _commands, _reader, _writer, beside
@@ -540,6 +541,19 @@ def test_mending_a_result_keeps_its_lineage(tmp_path: Path) -> None:
         3: rows[2],
         9: TrackRow(9, 2, 2),
     }
+
+
+def test_a_result_that_a_run_is_writing_is_left_to_it(tmp_path: Path) -> None:
+    layers, _ = mothers_and_daughters(tmp_path)
+    folder = tmp_path / "01_RES"
+    folder.mkdir()
+    with (
+        hold(folder),
+        pytest.raises(LockedError, match="another run holds this folder"),
+    ):
+        _writer.save_result(folder, layers)
+    assert not list(folder.iterdir())
+    _writer.save_result(folder, layers)
 
 
 def test_parents_come_before_their_daughters() -> None:

@@ -294,7 +294,7 @@ def test_what_is_refused_before_any_work(sequence: Path, tmp_path: Path) -> None
 
 
 def test_one_run_at_a_time(sequence: Path, tmp_path: Path) -> None:
-    from medseg.batch.lock import hold
+    from medseg.io.lock import hold
 
     (tmp_path / "r").mkdir()
     with hold(tmp_path / "r"), pytest.raises(LockedError):

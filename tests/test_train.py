@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from PIL import Image as PillowImage
 from safetensors.torch import save_file
 
 from medseg.datasets.case import STRUCTURES, Case
-from medseg.errors import ConfigError, DiskError
+from medseg.errors import ConfigError, DiskError, LockedError
+from medseg.io.lock import hold
 from medseg.model import load_model, load_spec, model_folder, save_model
 from medseg.networks import build
 from medseg.predict import Predictor
@@ -612,6 +614,35 @@ class TestLoop:
         assert [x.loss for x in more] == [x.loss for x in logs]
         for a, b in zip(whole.parameters(), again.parameters(), strict=True):
             assert torch.equal(a, b)
+
+    def test_a_checkpoint_needs_no_room_in_the_temporary_folder(
+        self, config_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*args: object, **words: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        config, file = load_config(config_file), config_file.parent / "run.ckpt"
+        split = find_cases(config.data)
+        monkeypatch.setattr(tempfile, "mkstemp", full)
+        fit(config, list(split.train), split.held_cases, file)
+        before = file.read_bytes()
+        again = dataclasses.replace(config, seed=9)
+        file.rename(file.with_name("kept"))
+        monkeypatch.setattr("medseg.io.atomic.os.replace", full)
+        with pytest.raises(
+            DiskError, match=r"run\.ckpt: not written, the disk is full"
+        ):
+            fit(again, list(split.train), split.held_cases, file)
+        assert file.with_name("kept").read_bytes() == before
+        assert not file.exists()
+        assert not list(file.parent.glob(".*.part"))
+
+    def test_a_run_has_its_folder_alone(self, config_file: Path) -> None:
+        output = Path(load_config(config_file).output)
+        output.mkdir(parents=True, exist_ok=True)
+        with hold(output), pytest.raises(LockedError, match="another run holds"):
+            train(config_file)
+        assert not list(output.iterdir())
 
     def test_what_is_frozen_stays_bit_by_bit(self, config_file: Path) -> None:
         path = changed(config_file, "epochs = 4", "epochs = 1")

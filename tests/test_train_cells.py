@@ -343,6 +343,7 @@ def test_no_held_back_images_no_scores(tmp_path: Path) -> None:
 def test_a_run_recorded_before_cells_goes_on(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     output = tmp_path / "run"
+    output.mkdir()
     run.claim(config, output, resume=False)
     record = output / run.CONFIG
     table = json.loads(record.read_text())

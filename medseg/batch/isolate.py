@@ -8,7 +8,9 @@ after it.
 from __future__ import annotations
 
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +29,7 @@ from medseg.image import Image
 from medseg.io import read_image
 
 COMMAND = (sys.executable, "-m", "medseg.batch.isolate")
+_GRACE = 5  # seconds that the parent has to end a late child itself
 _MEMORY = 16 << 30  # address space of a child, bytes
 
 
@@ -35,7 +38,8 @@ class IsolatedReader:
 
     Args:
         time_limit: Seconds for one file; the child is killed then.
-        command: The child's program.
+        command: The child's program; gets the limit as its last argument, so that it
+            ends by itself if this process is gone.
     """
 
     def __init__(self, time_limit: float, command: Sequence[str] = COMMAND) -> None:
@@ -98,7 +102,7 @@ class IsolatedReader:
         child = getattr(self._own, "child", None)
         if child is None:
             child = subprocess.Popen(
-                self._command,
+                (*self._command, str(self._limit)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -183,15 +187,26 @@ def _answer(path: Path) -> tuple[dict[str, Any], bytes | memoryview]:
     }, pixels.reshape(-1).view(np.uint8).data
 
 
-def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
-    """Say that all is loaded; then answer every path on ``requests``."""
+def serve(requests: IO[bytes], replies: IO[bytes], limit: float = 0) -> None:
+    """Say that all is loaded; then answer every path on ``requests``.
+
+    A file that takes some seconds more than ``limit`` ends the process (not on
+    Windows): the parent would have ended it, if it were still there.
+    """
     replies.write(b"ready\n")
     replies.flush()
     for line in requests:
+        _set_alarm(math.ceil(limit) + _GRACE if limit else 0)
         header, pixels = _answer(Path(json.loads(line)))
+        _set_alarm(0)
         replies.write(json.dumps(header, default=str).encode() + b"\n")
         replies.write(pixels)
         replies.flush()
+
+
+def _set_alarm(seconds: int) -> None:
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)
 
 
 def _main() -> None:
@@ -202,7 +217,7 @@ def _main() -> None:
             import resource
 
             resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-        serve(sys.stdin.buffer, replies)
+        serve(sys.stdin.buffer, replies, float(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from pathlib import Path
 from medseg.batch.items import Item, Plan
 from medseg.batch.job import Job
 from medseg.batch.journal import JOURNAL_NAME, Entry, Output, hash_file, hash_source
-from medseg.batch.lock import LOCK_NAME
 from medseg.batch.masks import MaskFiles, read_masks
 from medseg.batch.result import measure_mask
 from medseg.errors import MedsegError, PlanError
+from medseg.io.lock import LOCK_NAME
 from medseg.segmentation import Segmentation
 
 KEPT = "its mask was changed by hand and is kept (--overwrite replaces it)"

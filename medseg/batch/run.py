@@ -12,7 +12,6 @@ from medseg.batch.gallery import picture_side
 from medseg.batch.isolate import IsolatedReader
 from medseg.batch.items import Item, Plan
 from medseg.batch.job import BatchOptions, Job, StagedPredictor
-from medseg.batch.lock import hold
 from medseg.batch.mended import refuse_foreign
 from medseg.batch.notes import warnings_kept
 from medseg.batch.plan import make_plan
@@ -21,6 +20,7 @@ from medseg.errors import DiskError
 from medseg.image import Image
 from medseg.io import read_image
 from medseg.io.atomic import make_folder, remove_stale
+from medseg.io.lock import hold
 
 
 def run_batch(

@@ -15,7 +15,6 @@ from typing import Any
 from medseg import __version__
 from medseg.batch.job import StagedPredictor
 from medseg.batch.journal import hash_config
-from medseg.batch.lock import hold
 from medseg.batch.session import Listener, Progress
 from medseg.batch.track_extras import Result, write_extras
 from medseg.batch.track_frames import DrawnRun, FrameRun
@@ -32,6 +31,7 @@ from medseg.batch.track_size import size_of_movie
 from medseg.errors import PlanError
 from medseg.io.atomic import make_folder, remove_stale
 from medseg.io.ctc import ResultWriter
+from medseg.io.lock import hold
 from medseg.track import (
     Fill,
     estimate_parameters,

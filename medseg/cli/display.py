@@ -149,7 +149,8 @@ def cancellable(display: Display) -> Iterator[None]:
         return
 
     def leave() -> None:
-        below_bar = "\n" if sys.stderr.isatty() else ""
+        # The bar's cursor is shown again, and the text stands below the bar.
+        below_bar = "\x1b[?25h\n" if sys.stderr.isatty() else ""
         os.write(2, f"{below_bar}{display.counts()}\n".encode())
         os._exit(ExitCode.CANCELLED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -34,6 +35,17 @@ def napari(
     # A process of its own: Qt wants the main thread, and the rooms below the plugin
     # do not import it.
     command = [sys.executable, "-P", "-m", LAUNCH, *(str(p) for p in paths or ())]
-    code = subprocess.run(command, check=False).returncode
+    code = _run(command)
     if code:
         raise typer.Exit(code)
+
+
+def _run(command: list[str]) -> int:
+    """Run a program to its end; Ctrl-C is for it alone, to keep what is unsaved."""
+    with subprocess.Popen(command) as process:
+        # Set after the start: what is ignored now, the program would ignore too.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)

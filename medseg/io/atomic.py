@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from medseg.errors import DiskError, FileError, MedsegError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_STALE = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.part", re.DOTALL)
+_STALE = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.part", re.DOTALL)
+_IN_USE_S = 3600
 _DISK = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -132,14 +134,25 @@ def make_folder(path: Path) -> None:
 def remove_stale(folder: str | os.PathLike[str]) -> int:
     """Remove what a killed writer left below ``folder``; return how many files.
 
-    Call it while holding the folder's lock. Links are neither followed nor removed.
+    Call it while holding the folder's lock. Links are neither followed nor removed,
+    nor files that another living process began within the last hour: a run may be
+    going on in a folder below.
     """
     count = 0
     for root, _, names in os.walk(folder, followlinks=False):
         for name in names:
             path = Path(root, name)
-            if _STALE.fullmatch(name) and path.is_file() and not path.is_symlink():
+            stale = _STALE.fullmatch(name)
+            if stale and path.is_file() and not path.is_symlink():
                 with suppress(OSError):
-                    path.unlink()
-                    count += 1
+                    if not _in_use(path, int(stale[1])):
+                        path.unlink()
+                        count += 1
     return count
+
+
+def _in_use(path: Path, process: int) -> bool:
+    import psutil
+
+    young = time.time() - path.stat().st_mtime < _IN_USE_S
+    return young and process != os.getpid() and psutil.pid_exists(process)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 FILLED = "filled.csv"
 """Frame and cell of the masks that were made up to close gaps, if there are any."""
 STAGE = ".medseg-track"
+ASIDE = ".medseg-track-former"
 
 
 class ResultWriter:
@@ -112,26 +115,52 @@ class ResultWriter:
     def publish(self) -> Path:
         """Put all that is staged in place, the track table last; return the folder.
 
-        What an earlier result left in the folder under the same kind of name goes.
+        What an earlier result left in the folder under the same kind of name goes,
+        when all is in place; on an error it comes back.
 
         Raises:
             DiskError: If the disk is full or not writable.
+            FileError: On any other failure to move a file.
         """
+        moved: list[tuple[Path, Path]] = []
+
+        def move(path: Path, target: Path) -> None:
+            os.replace(path, target)
+            moved.append((path, target))
+
+        aside = self.folder / ASIDE
         try:
-            (self.folder / TABLE).unlink(missing_ok=True)  # no longer a whole result
-            (self.folder / FILLED).unlink(missing_ok=True)
-            for old in self.folder.glob("mask*.tif"):
-                if old.stem[len("mask") :].isdigit():
-                    old.unlink()
-            for path in sorted(self.stage.iterdir(), key=lambda p: p.name == TABLE):
-                target = self.folder / path.name
-                if target.is_dir():
-                    shutil.rmtree(target)
-                os.replace(path, target)
+            new = sorted(self.stage.iterdir(), key=lambda p: p.name == TABLE)
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            # The table first: without it this is no longer a whole result.
+            for old in (*self._former(), *(self.folder / p.name for p in new)):
+                if old.exists():
+                    move(old, aside / old.name)
+            for path in new:
+                move(path, self.folder / path.name)
             sync_folder(self.folder)
-        except OSError as error:
-            raise write_error(self.folder, error) from error
+        except BaseException as error:
+            for path, target in reversed(moved):
+                with suppress(OSError):
+                    os.replace(target, path)
+            with suppress(OSError):  # what could not be put back stays in it
+                aside.rmdir()
+            if isinstance(error, OSError):
+                raise write_error(self.folder, error) from error
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
         return self.folder
+
+    def _former(self) -> list[Path]:
+        """Return the files of an earlier result, the track table first."""
+        masks = (
+            p for p in self.folder.glob("mask*.tif") if p.stem[len("mask") :].isdigit()
+        )
+        found = [self.folder / TABLE, self.folder / FILLED, *masks]
+        if any(path.is_dir() for path in found):  # somebody's: it is not for us to move
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        return found
 
     def finish(self, frames: Sequence[int], rows: Sequence[TrackRow]) -> Path:
         """Check the result and put it in place; see `check` and `publish`."""

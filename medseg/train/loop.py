@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable, Sized
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from medseg.datasets.case import Case
 from medseg.engines.torch import channels_last, layout
 from medseg.errors import ConfigError
+from medseg.io.atomic import write_bytes
 from medseg.train.config import TrainConfig
 from medseg.train.config_tables import StageConfig
 from medseg.train.data import EpochSampler
@@ -211,19 +213,21 @@ def _is_stuck(logs: list[EpochLog], stage: int, patience: int) -> bool:
 
 
 def _save(fabric: Fabric, state: State, path: Path) -> None:
-    part = path.with_suffix(".part")
-    fabric.save(
-        part,
-        {
-            "network": state.network,
-            "optimizer": state.optimizer,
-            "average": state.average.state_dict(),
-            "logs": [vars(log) for log in state.logs],
-            "stopped": sorted(state.stopped),
-        },
-    )
+    # Not by fabric.save: it goes through the temporary folder, which may be small.
     if fabric.is_global_zero:
-        part.replace(path)
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "network": cast("nn.Module", state.network.module).state_dict(),
+                "optimizer": state.optimizer.state_dict(),
+                "average": state.average.state_dict(),
+                "logs": [vars(log) for log in state.logs],
+                "stopped": sorted(state.stopped),
+            },
+            buffer,
+        )
+        write_bytes(path, buffer.getbuffer())
+    fabric.barrier()
 
 
 def _resume(fabric: Fabric, state: State, path: Path) -> None:

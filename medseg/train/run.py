@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from medseg.datasets.case import Case
 from medseg.engines.openvino import has_bfloat16
 from medseg.errors import ConfigError
 from medseg.io.atomic import make_folder, replace_file
+from medseg.io.lock import hold
 from medseg.model import ModelSpec, load_model, save_model
 from medseg.predict import Predictor
 from medseg.schema import parse
@@ -70,7 +73,15 @@ def train_config(
     split = find_cases(config.data)
     make_spec(config, split, config.epochs)  # what no model may say is said now
     check_names(config, split)
-    claim(config, output, resume)
+    make_folder(output)
+    # Of several devices' processes the first has the folder for all.
+    alone = nullcontext() if os.environ.get("LOCAL_RANK") else hold(output)
+    with alone:
+        claim(config, output, resume)
+        return _train(config, split, output, say)
+
+
+def _train(config: TrainConfig, split: Split, output: Path, say: Say) -> Path:
     held = sum(map(len, split.held.values()))
     say(f"{len(split.train)} cases to train on, {held} held back")
     if config.network.start:
@@ -121,9 +132,8 @@ def claim(config: TrainConfig, output: Path, resume: bool) -> None:
 
     Raises:
         ConfigError: If it holds another run, or the same one without ``resume``.
-        DiskError: If it cannot be made.
+        DiskError: If it cannot be written to.
     """
-    make_folder(output)
     mine = _plain(config)
     record = output / CONFIG
     if (output / CHECKPOINT).exists():
