@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medseg.errors import MedsegError
+from medseg.errors import ExitCode, MedsegError
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -44,5 +44,14 @@ def main(paths: Sequence[str]) -> None:
     napari.run()
 
 
+def start(paths: Sequence[str]) -> int:
+    """Show the window; return the exit code of the process."""
+    try:
+        main(paths)
+    except KeyboardInterrupt:  # napari has closed in order, and kept what is unsaved
+        return ExitCode.CANCELLED
+    return ExitCode.DONE
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(start(sys.argv[1:]))

@@ -14,7 +14,7 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 from npe2 import PluginManifest
 
-from medseg.errors import FileError
+from medseg.errors import ExitCode, FileError
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import atomic, read_segmentation, write_image, write_segmentation
@@ -136,3 +136,18 @@ def test_the_window_opens_with_files_and_problems(
         "run",
     ]
     assert capsys.readouterr().err == "bad.png: damaged.\n"
+
+
+def test_ctrl_c_is_an_exit_code_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[list[str]] = []
+    monkeypatch.setattr(launch, "main", opened.append)
+    assert launch.start(["a.png"]) == ExitCode.DONE
+    assert opened == [["a.png"]]
+
+    def interrupted(paths: list[str]) -> None:
+        raise KeyboardInterrupt  # as napari does when its loop has ended
+
+    monkeypatch.setattr(launch, "main", interrupted)
+    assert launch.start([]) == ExitCode.CANCELLED == 130
