@@ -103,7 +103,9 @@ def _cells(truth: InstanceTruth) -> NDArray[np.int32]:
         return _file_a_cell(truth.path)
     if truth.encoding == "numbered":
         return read_plane(truth.path, truth.slice).astype(np.int32)
-    mask = _plane(truth.path, read_image(truth.path).pixels[0], truth.slice)
+    mask = _plane(
+        truth.path, read_image(truth.path, stored=True).pixels[0], truth.slice
+    )
     on = mask == 0 if truth.encoding == "zero_is_cell" else mask > mask.max() / 2
     if truth.part:
         return part_touching(on)
@@ -141,7 +143,7 @@ def _file_a_cell(folder: Path) -> NDArray[np.int32]:
         raise FileError(folder, "holds 0 masks", "Check that it was unpacked")
     cells: NDArray[np.int32] | None = None
     for number, path in enumerate(names, start=1):
-        on = read_image(path).pixels[0] > 0
+        on = read_image(path, stored=True).pixels[0] > 0
         if cells is None:
             cells = np.zeros(on.shape, np.int32)
         if on.shape != cells.shape:

@@ -100,7 +100,7 @@ def read_mask(
     """
     if path.suffix.lower() == ".gif":
         return _read_gif(path) > threshold
-    pixels = read_image(path).pixels
+    pixels = read_image(path, stored=True).pixels
     if plane is not None and pixels.ndim == 4:
         pixels = one_plane(path, pixels, plane)
     mask: NDArray[np.bool_] = pixels.max(axis=0) > threshold

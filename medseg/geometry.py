@@ -74,6 +74,10 @@ class Geometry:
         eye = tuple(tuple(float(i == j) for j in range(n)) for i in range(n))
         return cls(tuple(spacing), (0.0,) * n, eye, unit, detector_plane)
 
+    def plane(self) -> Geometry:
+        """Return that of one slice by itself: the spacing stays, the place does not."""
+        return Geometry.upright(self.spacing[-2:], self.unit, self.detector_plane)
+
     @property
     def ndim(self) -> int:
         """Number of spatial axes."""
@@ -92,8 +96,12 @@ class Geometry:
         return index @ self.affine[:-1, :-1].T + self.affine[:-1, -1]
 
     def matches(self, other: Geometry, tolerance: float = 1e-4) -> bool:
-        """Return whether both place every index within ``tolerance`` spacings."""
+        """Return whether both place every index within ``tolerance`` spacings.
+
+        What 32-bit numbers round off coordinates is no difference.
+        """
         if self.ndim != other.ndim or self.unit != other.unit:
             return False
-        limit = tolerance * min(self.spacing)
+        rounding = np.finfo(np.float32).eps * np.abs(self.origin).max()
+        limit = tolerance * min(self.spacing) + rounding
         return bool(np.abs(self.affine - other.affine).max() <= limit)

@@ -105,6 +105,11 @@ class LabelSet:
         return len(self) + (self.kind == "exclusive")
 
 
+def cell_labels() -> LabelSet:
+    """Return the labels of a mask with a number for each cell."""
+    return LabelSet((Label(1, "cell", "#4c9be8"),), "instances")
+
+
 def chest_labels() -> LabelSet:
     """Return the five structures of a frontal chest film (overlapping channels).
 

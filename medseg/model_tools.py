@@ -123,8 +123,7 @@ def unpack_model(archive: str | Path, folder: str | Path) -> Path:
         DiskError: If the disk is full or not writable.
     """
     archive, folder = Path(archive), Path(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ModelError(folder, "is not empty", "Name a new folder")
+    _check_new(folder)
     members = _read_members(archive)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +138,12 @@ def unpack_model(archive: str | Path, folder: str | Path) -> Path:
     except OSError as error:
         raise atomic.write_error(folder, error) from error
     return folder
+
+
+def _check_new(folder: Path) -> None:
+    """Refuse a folder with anything in it, such as another model."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ModelError(folder, "is not empty", "Name a new folder")
 
 
 def _verify_part(part: Path, archive: Path) -> None:
@@ -201,10 +206,11 @@ def convert(
         **options: As :func:`medseg.model_io.save_model`.
 
     Raises:
-        ModelError: If a file is missing, or the checkpoint needs more than tensors or
-            does not fit.
+        ModelError: If a file is missing, the checkpoint needs more than tensors or
+            does not fit, or the folder is not empty.
     """
-    checkpoint, spec_file = Path(checkpoint), Path(spec_file)
+    checkpoint, spec_file, folder = Path(checkpoint), Path(spec_file), Path(folder)
+    _check_new(folder)
     if not spec_file.is_file():
         remedy = "Write it like the model.json of a shipped model, without its weights"
         raise ModelError(spec_file, "no such file", remedy)
@@ -218,7 +224,7 @@ def convert(
         lines = " ".join(str(error).split())[:300]
         raise ModelError(checkpoint, f"does not fit the network ({lines})") from error
     save_model(folder, spec, network.eval(), **options)
-    return Path(folder)
+    return folder
 
 
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -63,6 +63,25 @@ class Segmentation:
     def spatial_shape(self) -> tuple[int, ...]:
         """Size of the spatial axes ``([Z,] Y, X)``."""
         return tuple(self.mask.shape[-self.geometry.ndim :])
+
+    def as_film(self) -> Segmentation:
+        """Return a volume of one slice as that slice, and anything else as it is.
+
+        Many programs store a film as a volume of one slice.
+        """
+        if self.geometry.ndim == 2 or self.spatial_shape[0] > 1:
+            return self
+
+        def flat(volume: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if volume is None else volume[..., 0, :, :]
+
+        return replace(
+            self,
+            mask=self.mask[..., 0, :, :],
+            geometry=self.geometry.plane(),
+            probabilities=flat(self.probabilities),
+            uncertainty=flat(self.uncertainty),
+        )
 
     def structure(self, name: str) -> NDArray[np.bool_]:
         """Return the boolean mask ``([Z,] Y, X)`` of one structure.

@@ -428,6 +428,9 @@ def test_convert_makes_a_model_of_plain_weights(tmp_path: Path) -> None:
     ]
     assert cli.run(["models", "convert", *words]) == 0
     assert cli.run(["models", "verify", str(out)]) == 0
+    before = (out / "weights.safetensors").stat()
+    assert cli.run(["models", "convert", *words]) == ExitCode.USAGE  # a model is there
+    assert (out / "weights.safetensors").stat() == before
 
 
 def test_the_demo_leaves_masks_tables_overlays_and_scores(

@@ -6,19 +6,22 @@ import csv
 import json
 import re
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as PillowImage
 
+from medseg import cli
 from medseg.batch.evaluate import EvaluateOptions, evaluate_folder, write_evaluation
 from medseg.batch.masks import find_masks, read_masks
 from medseg.batch.measure import measure_folder
-from medseg.errors import ConfigError, FileError
+from medseg.errors import ConfigError, ExitCode, FileError, ImageWarning
 from medseg.geometry import Geometry
 from medseg.io import write_segmentation
-from medseg.labels import Label, LabelSet, chest_labels
+from medseg.labels import Label, LabelSet, cell_labels, chest_labels
 from medseg.measure import COLUMNS
 from medseg.segmentation import Segmentation
 
@@ -417,3 +420,95 @@ def test_a_table_never_replaces_a_mask(tmp_path):
     with pytest.raises(ConfigError, match="one of the masks"):
         measure_folder([odd], tmp_path / "." / "a.csv")
     assert odd.read_bytes() == before
+
+
+def test_a_film_and_a_volume_of_one_slice_are_compared(tmp_path):
+    film = chest(1, Geometry.upright((0.5, 0.5)))
+    volume = Geometry((3.0, 0.5, 0.5), (9.0, 8.0, 7.0), Geometry.pixels(3).direction)
+    volume = replace(volume, unit="mm")
+    true = Segmentation(chest().mask[:, None], LABELS, volume)
+    for pred, truth, name in ((film, true, "a"), (true, film, "b")):
+        save(tmp_path / name / "pred", "a", pred, "nifti")
+        save(tmp_path / name / "truth", "a", truth, "nifti")
+        result = evaluate_folder(tmp_path / name / "pred", tmp_path / name / "truth")
+        assert means(result)["heart"] == pytest.approx(21 / 22)
+        assert result.ctr.n == 1
+        heart = [s for s in result.scores if s.structure == "heart"]
+        assert heart[0].values["hd"] == pytest.approx(0.5)
+
+
+def plain(path: Path, mask):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PillowImage.fromarray(mask.astype(np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("stating", ["pred", "truth"])
+def test_masks_without_names_are_read_like_those_with(tmp_path, stating):
+    mask = np.kron([[0, 1], [2, 2]], np.ones((4, 4))).astype(np.uint8)
+    labels = LabelSet((Label(1, "liver", "#ffffff"), Label(2, "tumour", "#000000")))
+    silent = {"pred": "truth", "truth": "pred"}[stating]
+    write_segmentation(Segmentation(mask, labels, PIXELS), tmp_path / stating / "a.tif")
+    plain(tmp_path / silent / "a.png", mask)
+    result = evaluate_folder(tmp_path / "pred", tmp_path / "truth")
+    assert means(result) == {"liver": 1, "tumour": 1}
+    assert result.assumed == {"liver": 1, "tumour": 2}
+    assert "read as 1 = liver, 2 = tumour" in result.table()
+
+
+def test_masks_without_any_names_need_them_stated(tmp_path):
+    mask = np.kron([[0, 1], [2, 2]], np.ones((4, 4)))
+    for folder in ("pred", "truth"):
+        plain(tmp_path / folder / "a.png", mask)
+    with pytest.raises(FileError, match="--names"):
+        evaluate_folder(tmp_path / "pred", tmp_path / "truth")
+    cells = EvaluateOptions(labels=cell_labels())
+    result = evaluate_folder(tmp_path / "pred", tmp_path / "truth", cells)
+    assert means(result) == {"cell": 1}
+    assert not result.assumed
+
+
+def test_values_of_part_masks_are_those_stored(tmp_path):
+    on = chest().structure("heart").astype(np.uint8)
+    save(tmp_path / "truth", "a", chest(), "structure")
+    path = tmp_path / "pred" / "heart" / "a.tif"
+    path.parent.mkdir(parents=True)
+    for pixels, photometric in (
+        (on, "miniswhite"),
+        (255 * on, "minisblack"),
+        (on.astype(np.float32), "minisblack"),
+        ((on * 0.9 + 0.05).astype(np.float32), "minisblack"),
+    ):
+        tifffile.imwrite(path, pixels, photometric=photometric, metadata=None)
+        result = evaluate_folder(tmp_path / "pred", tmp_path / "truth")
+        assert means(result) == {"heart": 1}
+    tifffile.imwrite(path, (on * 0.02).astype(np.float32), metadata=None)
+    assert means(evaluate_folder(tmp_path / "pred", tmp_path / "truth")) == {"heart": 0}
+    spoilt = on.astype(np.float32)
+    spoilt[0, 0] = np.nan
+    tifffile.imwrite(path, spoilt, metadata=None)
+    with pytest.warns(ImageWarning), pytest.raises(FileError, match="1 of its 1920"):
+        evaluate_folder(tmp_path / "pred", tmp_path / "truth")
+
+
+def test_missing_cases_are_in_the_means_of_the_others(tmp_path):
+    for case in "ab":
+        save(tmp_path / "truth", case, chest(), "case")
+    save(tmp_path / "pred", "a", chest(0, Geometry.upright((0.5, 0.5))), "nifti")
+    result = evaluate_folder(tmp_path / "pred", tmp_path / "truth")
+    [hd] = [s for s in result.summaries if (s.structure, s.metric) == ("heart", "hd")]
+    assert (hd.n, hd.n_failed, hd.unit) == (2, 1, "mm")
+    assert hd.mean == pytest.approx(0.5 * np.hypot(40, 48) / 2, rel=0.05)
+
+
+def test_names_for_masks_that_state_none(tmp_path, capsys):
+    plain(tmp_path / "a.png", np.kron([[1, 0, 7]], np.ones((4, 4))))
+    words = ["measure", str(tmp_path / "a.png"), "-o", str(tmp_path / "t.csv")]
+    assert cli.run([*words, "--names", "cells"]) == 0
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+    assert [row["cell"] for row in rows] == ["1", "7"]
+    assert cli.run([*words, "--names", "1=right_lung, 7=left_lung"]) == 0
+    [row] = csv.DictReader((tmp_path / "t.csv").read_text().splitlines())
+    assert (row["right_lung_area_px"], row["thoracic_width_px"]) == ("16", "12.0")
+    for text in ("right_lung", "1=", "0=heart", "1=heart,1=lung"):
+        assert cli.run([*words, "--names", text]) == ExitCode.USAGE, text
+    assert "Give a value and a name each" in capsys.readouterr().err

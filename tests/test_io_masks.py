@@ -39,6 +39,7 @@ BONES = LabelSet((Label(1, "a", "#ff0000"), Label(2, "b", "#00ff00")))
 LAYERS = LabelSet(BONES.labels, "overlapping")
 ONE = LabelSet((Label(3, "only", "#ff0000"),))
 CELLS = LabelSet((Label(1, "cell", "#ffffff"),), "instances")
+EYE = Geometry.pixels(3).direction
 MAP = np.array([[0, 1], [2, 1]], np.uint8)
 
 
@@ -316,6 +317,8 @@ def test_resolution_of_a_tiff(tmp_path: Path) -> None:
         ((96, 96), "INCH", None),
         ((50, 100), "NONE", None),
         ((1, 1), "INCH", None),
+        ((300, 300), "INCH", None),  # for paper
+        ((118.11, 118.11), "CENTIMETER", None),  # the same
     ):
         tifffile.imwrite(
             path, GREY, resolution=resolution, resolutionunit=unit, metadata=None
@@ -687,3 +690,101 @@ def test_no_free_text_is_written(tmp_path: Path) -> None:
         assert b"canary" not in (tmp_path / f"m{suffix}").read_bytes()
     text = tifffile.TiffFile(io.BytesIO((tmp_path / "m.tif").read_bytes())).pages[0]
     assert set(json.loads(text.description)) == {"shape", "axes", "medseg"}
+
+
+def test_axes_of_length_one_hold_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    for axes, shape, expected in (
+        ("TZCYX", (1, 1, 1, 4, 5), (1, 4, 5)),
+        ("TZCYX", (3, 1, 1, 4, 5), (1, 3, 4, 5)),
+        ("TCYX", (1, 2, 4, 5), (2, 4, 5)),
+    ):
+        stack = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImageWarning)  # time as z
+            tifffile.imwrite(
+                path, stack, metadata={"axes": axes}, photometric="minisblack"
+            )
+            pixels = read_image(path).pixels
+        np.testing.assert_array_equal(pixels, stack.reshape(expected))
+    thin = Image(GREY[None, None], Geometry.upright((3.0, 1.0, 2.0)))
+    write_image(thin, path)  # but a volume stays one
+    assert read_image(path).geometry == thin.geometry
+
+
+def test_a_smaller_copy_is_no_slice_and_a_turned_page_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        turned = [(274, "H", 1, 6, True)]
+        file.write(GREY, metadata=None, extratags=turned)
+        file.write(GREY[::2, ::2], subfiletype=1, metadata=None)
+    with pytest.warns(ImageWarning, match="TIFF orientation 6 is not applied"):
+        found = read_image(path)
+    np.testing.assert_array_equal(found.pixels, GREY[None])
+
+
+@pytest.mark.parametrize(
+    ("word", "factor"),
+    [("um", 1e-3), ("micron", 1e-3), ("cm", 10.0), ("mm", 1.0), ("", 1.0)],
+)
+def test_lengths_are_read_in_their_unit(
+    tmp_path: Path, word: str, factor: float
+) -> None:
+    path, axes = tmp_path / "v.nrrd", " ".join([f'"{word}"'] * 3)
+    place = {"space units": axes, "space origin": "(4,5,6)"}
+    upright = {"space directions": None, "space": None, "space origin": None}
+    expected = Geometry.upright((2.0 * factor, 1.5 * factor, factor))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImageWarning)
+        path.write_bytes(nrrd(fields=place))
+        found = read_image(path).geometry
+        assert found.origin == pytest.approx((6 * factor, 5 * factor, 4 * factor))
+        assert found.spacing == pytest.approx(expected.spacing)
+        assert found.direction == expected.direction
+        path.write_bytes(nrrd(fields={**upright, "spacings": "1 1.5 2", "units": axes}))
+        assert read_image(path).geometry.spacing == pytest.approx(expected.spacing)
+        path = tmp_path / "v.mha"
+        path.write_bytes(mha(fields={"DistanceUnits": word, "Offset": "4 5 6"}))
+        found = read_image(path).geometry
+    assert found.origin == pytest.approx((6 * factor, 5 * factor, 4 * factor))
+    assert found.spacing == pytest.approx(expected.spacing)
+
+
+@pytest.mark.parametrize("words", ['"furlong" "mm" "mm"', '"um" "mm" "mm"'])
+def test_lengths_in_unknown_or_mixed_units_are_none(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "v.nrrd"
+    path.write_bytes(nrrd(fields={"space units": words}))
+    with pytest.warns(ImageWarning, match="read without voxel size"):
+        assert read_image(path).geometry == Geometry.pixels(3)
+
+
+def test_a_far_origin_survives_the_32_bits_of_nifti(tmp_path: Path) -> None:
+    spacing = (0.001, 0.00065, 0.00065)
+    place = Geometry(spacing, (0.0121, -41.2007, 50.3004), EYE, "mm")
+    seg = Segmentation(np.ones((1, 2, 3), np.uint8), ONE, place)
+    write_segmentation(seg, tmp_path / "m.nii.gz")
+    assert read_segmentation(tmp_path / "m.nii.gz").geometry == place
+    moved = Geometry(spacing, (0.0121, -41.2007, 50.3010), EYE, "mm")
+    assert not place.matches(moved)  # by one pixel
+
+
+def test_stored_values_are_neither_inverted_nor_coloured(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "w.tif", MAP, photometric="miniswhite", metadata=None)
+    picture = Pillow.fromarray(MAP, "P")
+    picture.putpalette([9, 8, 7, 255, 0, 0, 0, 255, 0])
+    picture.save(tmp_path / "p.png")
+    for name in ("w.tif", "p.png"):
+        found = read_image(tmp_path / name, stored=True)
+        np.testing.assert_array_equal(found.pixels, MAP[None])
+    inverted = read_image(tmp_path / "w.tif").pixels
+    np.testing.assert_array_equal(inverted, 255 - MAP[None])
+
+
+def test_labels_of_others_count_only_where_a_file_has_none(tmp_path: Path) -> None:
+    ours = Segmentation(MAP, BONES, Geometry.pixels(2))
+    write_segmentation(ours, tmp_path / "ours.tif")
+    theirs = _png(tmp_path / "theirs.png", MAP)
+    renamed = LabelSet((Label(1, "x", "#ff0000"), Label(2, "y", "#00ff00")))
+    stated = read_segmentation(tmp_path / "ours.tif", otherwise=renamed)
+    assert stated.labels == BONES
+    assert read_segmentation(theirs, otherwise=renamed).labels == renamed

@@ -148,8 +148,18 @@ def test_ratio_does_not_depend_on_mirroring_or_size():
 def test_a_volume_is_refused():
     labels = LabelSet((Label(1, "heart", "#ffffff"),))
     volume = Segmentation(np.ones((2, 3, 3), np.uint8), labels, Geometry.pixels(3))
-    with pytest.raises(ConfigError, match="3 spatial axes"):
+    with pytest.raises(ConfigError, match="has 2 slices"):
         measure(volume)
+
+
+def test_a_volume_of_one_slice_is_a_film():
+    film = chest()
+    spacing = (0.5, 0.25)
+    film = Segmentation(film.mask, film.labels, Geometry.upright(spacing))
+    thick = Geometry.upright((7.0, *spacing))
+    volume = Segmentation(film.mask[:, None], film.labels, thick)
+    assert measure(volume) == measure(film)
+    assert assess(volume) == assess(film)
 
 
 @pytest.mark.shared

@@ -193,3 +193,10 @@ def test_movie_rows_and_pictures(tmp_path: Path) -> None:
         assert (tmp_path / "a.png").stat().st_size > 1000
     draw_lineage(TrackGraph([], [], np.zeros((0, 2)), []))
     draw_curves([], [])
+
+
+def test_a_huge_number_is_a_cell_like_any_other():
+    labels = np.zeros((6, 8), np.int64)
+    labels[1:3, 1:4], labels[4:6, 5:8] = 2**40, 3
+    rows = measure_frame(labels)
+    assert [(row["cell"], row["area_px"]) for row in rows] == [(3, 6), (2**40, 6)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,11 @@ class EvaluateOptions:
     Args:
         structures: Names of structures or unions (``"lungs"``); by default those
             of the truth that the predictions have.
-        labels: Of files that do not say what their values mean.
+        labels: Of files that do not say what their values mean; by default those
+            that the first prediction states, or else the first truth.
         tolerances: For NSD, in mm (px where there is no spacing).
-        spacing: ``(y, x)`` in mm, where neither mask states one.
+        spacing: ``(y, x)`` in mm, where neither mask states one; for a case without
+            a prediction by default that of the first prediction.
         groups: Patient of each case name; by default each case is a patient.
         draws: Bootstrap resamples.
         seed: Of the bootstrap.
@@ -58,16 +61,33 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
+class _Common:
+    """What a case takes from the folder as a whole.
+
+    Args:
+        structures: That the predictions have. A file that lacks one has missed it.
+        labels: Of files that state none.
+        spacing: In mm, of cases in which nothing states one.
+    """
+
+    structures: tuple[str, ...]
+    labels: LabelSet | None
+    spacing: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
 class _CaseResult:
     """What is kept of a case: no mask, and no error that holds one.
 
-    An exception keeps all that was in hand where it was raised.
+    An exception keeps all that was in hand where it was raised. ``assumed`` says that
+    a mask states no labels, and those of others were taken.
     """
 
     scores: list[Score]
     ratios: tuple[float, float]
     error: MedsegError | None = None
     missing: bool = False
+    assumed: bool = False
 
 
 def evaluate_folder(
@@ -100,9 +120,9 @@ def evaluate_folder(
             f"in {pred} ({next(iter(preds))}, ...)",
             "Give both the same relative names",
         )
-    offered = _offered(preds, options)
+    common = _common(truths, preds, options)
     results = {
-        name: _score_case(truths[name], preds.get(name), offered, options)
+        name: _score_case(truths[name], preds.get(name), common, options)
         for name in (shared if options.only_predicted else truths)
     }
     first = results[shared[0]].error
@@ -111,18 +131,21 @@ def evaluate_folder(
     if not any(result.scores for result in results.values()):
         raise ConfigError(
             "structures",
-            f"the predictions have {', '.join(offered)}, the truth none of them",
+            f"the predictions have {', '.join(common.structures)}, "
+            "the truth none of them",
             "Name structures that both have",
         )
     unmatched = tuple(name for name in preds if name not in truths)
     left_out = tuple(name for name in truths if name not in results)
-    return _evaluation(results, unmatched, left_out, options)
+    assumed = common.labels if any(r.assumed for r in results.values()) else None
+    return _evaluation(results, unmatched, left_out, assumed, options)
 
 
 def _evaluation(
     results: Mapping[str, _CaseResult],
     unmatched: tuple[str, ...],
     left_out: tuple[str, ...],
+    assumed: LabelSet | None,
     options: EvaluateOptions,
 ) -> Evaluation:
     """Return what the results of all cases come to."""
@@ -144,31 +167,32 @@ def _evaluation(
         draws=options.draws,
         seed=options.seed,
         left_out=left_out,
+        assumed={x.name: x.value for x in assumed or ()},
     )
 
 
-def _offered(
-    preds: Mapping[str, MaskFiles], options: EvaluateOptions
-) -> tuple[str, ...]:
-    """Return the structures that the predictions have as a whole.
-
-    A file that lacks one of them has missed it. Of files with all structures in
-    one, the first that can be read speaks for all.
+def _common(
+    truths: Mapping[str, MaskFiles],
+    preds: Mapping[str, MaskFiles],
+    options: EvaluateOptions,
+) -> _Common:
+    """Return what the cases share; the first file that can be read speaks for all.
 
     Raises:
-        ConfigError: If an asked-for structure is not among them.
+        ConfigError: If no prediction has a structure that is asked for.
     """
-    names: dict[str, None] = {}
-    for files in preds.values():
-        names |= dict.fromkeys(files.parts)
-    for files in preds.values():
-        if files.whole is None:
-            continue
-        try:
-            names |= dict.fromkeys(read_masks(files, options.labels).labels.names)
-            break
-        except FileError:
-            continue  # scored as failed, and named, when its turn comes
+    labels = options.labels
+    sample = _first(preds, labels, whole=True)
+    if labels is None and (stated := sample or _first(truths, None, whole=True)):
+        labels = stated.labels
+        sample = sample or _first(preds, labels, whole=True)
+    sample = sample or _first(preds, labels, whole=False)
+    names = dict.fromkeys(name for files in preds.values() for name in files.parts)
+    spacing = options.spacing
+    if sample is not None:
+        names |= dict.fromkeys(sample.labels.names)
+        if spacing is None and sample.geometry.unit == "mm":
+            spacing = sample.geometry.spacing
     wanted = options.structures or ()
     unknown = set(wanted) - set(available(names, wanted))
     if unknown and names:
@@ -177,26 +201,38 @@ def _offered(
             f"no prediction has {', '.join(sorted(unknown))}",
             f"Choose from {', '.join(names)}",
         )
-    return tuple(names)
+    return _Common(tuple(names), labels, spacing)
+
+
+def _first(
+    masks: Mapping[str, MaskFiles], labels: LabelSet | None, *, whole: bool
+) -> Segmentation | None:
+    """Return the first mask that can be read, of those in one file or in several."""
+    for files in masks.values():
+        if (files.whole is not None) is whole:
+            # One that cannot is scored as failed, and named, when its turn comes.
+            with suppress(FileError):
+                return read_masks(files, labels)
+    return None
 
 
 def _score_case(
     truth: MaskFiles,
     pred: MaskFiles | None,
-    offered: tuple[str, ...],
+    common: _Common,
     options: EvaluateOptions,
 ) -> _CaseResult:
     """Score one case; whatever is wrong with its prediction becomes its error."""
-    true = read_masks(truth, options.labels)
+    true = read_masks(truth, common.labels)
     wanted = options.structures or true.labels.names
-    chosen = available(offered, available(true.labels.names, wanted))
+    chosen = available(common.structures, available(true.labels.names, wanted))
     seg, scores = None, list[Score]()
     error: MedsegError | None = None
     if pred is None:
         error = FileError(truth.name, "has no prediction", "Predict it")
     else:
         try:
-            seg = read_masks(pred, options.labels)
+            seg = read_masks(pred, common.labels)
             found = available(seg.labels.names, chosen)
             scores = _scores(seg, true, found, options, truth.name)
         except (FileError, ConfigError) as problem:
@@ -204,9 +240,14 @@ def _score_case(
     scored = {s.structure for s in scores}
     for structure in chosen:
         if structure not in scored:
-            scores.append(_missing(true, structure, options, truth.name))
+            scores.append(_missing(true, structure, common, options, truth.name))
     scores.sort(key=lambda s: chosen.index(s.structure))
-    return _CaseResult(scores, (_ratio(seg), _ratio(true)), error, pred is None)
+    # A mask that states labels has its own, which are another object.
+    assumed = options.labels is None and any(
+        mask is not None and mask.labels is common.labels for mask in (true, seg)
+    )
+    ratios = _ratio(seg), _ratio(true)
+    return _CaseResult(scores, ratios, error, pred is None, assumed)
 
 
 def _scores(
@@ -230,12 +271,18 @@ def _scores(
 
 
 def _missing(
-    truth: Segmentation, structure: str, options: EvaluateOptions, case: str
+    truth: Segmentation,
+    structure: str,
+    common: _Common,
+    options: EvaluateOptions,
+    case: str,
 ) -> Score:
+    axes = truth.geometry.ndim
+    fitting = common.spacing is not None and len(common.spacing) == axes
     return missing_score(
         structure_mask(truth, structure),
-        # Against itself: takes the stated spacing where the truth has none.
-        common_geometry(truth, truth, options.spacing),
+        # Against itself: takes the spacing of the others where the truth has none.
+        common_geometry(truth, truth, common.spacing if fitting else options.spacing),
         structure=structure,
         tolerances=options.tolerances,
         case=case,
@@ -243,9 +290,10 @@ def _missing(
 
 
 def _ratio(seg: Segmentation | None) -> float:
-    if seg is None or seg.geometry.ndim != 2 or not set(seg.labels.names) >= _CHEST:
+    film = seg.as_film() if seg is not None else None
+    if film is None or film.geometry.ndim != 2 or not set(film.labels.names) >= _CHEST:
         return math.nan
-    return measure(seg).ctr
+    return measure(film).ctr
 
 
 def _ctr_agreement(results: Mapping[str, _CaseResult]) -> aggregate.Agreement | None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from medseg.io import IMAGE_SUFFIXES, is_image_name, read_image, read_segmentati
 from medseg.labels import Label, LabelSet, chest_labels
 from medseg.metrics.cases import UNIONS
 from medseg.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _GREY = "#9aa0a6"
 
@@ -132,15 +136,20 @@ def read_masks(files: MaskFiles, labels: LabelSet | None = None) -> Segmentation
     """Read the mask of a case.
 
     In the file of one structure a pixel is on where it is above half of the
-    file's largest value, so that 0/1, 0/255 and grey-edged masks read alike.
+    file's largest value, so that 0/1, 0/255 and grey-edged masks read alike;
+    fractions up to 1 are on above 0.5.
+
+    Args:
+        files: Of the case.
+        labels: What the values mean where a file does not say.
 
     Raises:
         FileError: If a file cannot be read, has several channels where one
             structure was expected, or lies on another grid than the others.
     """
     if files.whole is not None:
-        return read_segmentation(files.whole, labels)
-    images = {name: read_image(path) for name, path in files.parts.items()}
+        return read_segmentation(files.whole, otherwise=labels)
+    images = {name: read_image(path, stored=True) for name, path in files.parts.items()}
     first = next(iter(images.values()))
     for name, image in images.items():
         if len(image.pixels) != 1:
@@ -158,10 +167,22 @@ def read_masks(files: MaskFiles, labels: LabelSet | None = None) -> Segmentation
                 f"{first.spatial_shape} and {first.geometry.spacing}",
                 "Draw all structures on the image's grid",
             )
-    on = [i.pixels[0] > i.pixels[0].max() / 2 for i in images.values()]
+    on = [_on(files.parts[name], image.pixels[0]) for name, image in images.items()]
     return Segmentation(
         np.stack(on).astype(np.uint8), labels_named(images, labels), first.geometry
     )
+
+
+def _on(path: Path, pixels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where the mask of one structure is on."""
+    if not np.isfinite(pixels).all():
+        wrong = int(np.count_nonzero(~np.isfinite(pixels)))
+        problem = f"{wrong} of its {pixels.size} pixels are NaN or infinite"
+        raise FileError(path, problem, "Save the mask as whole numbers")
+    largest = float(pixels.max(initial=0))
+    fractions = pixels.dtype.kind == "f" and largest <= 1
+    on: NDArray[np.bool_] = pixels > (0.5 if fractions else largest / 2)
+    return on
 
 
 def labels_named(names: Iterable[str], labels: LabelSet | None = None) -> LabelSet:

@@ -10,6 +10,7 @@ import numpy as np
 
 from medseg.batch.items import Item, map_name
 from medseg.batch.job import Job
+from medseg.errors import counted
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import write_image, write_segmentation
@@ -67,9 +68,16 @@ def measure_mask(seg: Segmentation) -> Row:
 
 
 def _row(seg: Segmentation, score: float | None, found: Doubt) -> Row:
-    film = seg.geometry.ndim == 2 and set(seg.labels.names) >= _CHEST
-    row = chest.measure(seg).to_row() if film else {}
-    return {**row, "doubt": score, "message": "; ".join(found.reasons)}
+    row: Row = {}
+    reasons = found.reasons
+    if set(seg.labels.names) >= _CHEST:
+        film = seg.as_film()
+        if film.geometry.ndim == 2:
+            row = chest.measure(film).to_row()
+        else:
+            slices = counted(film.spatial_shape[0], "slice")
+            reasons = (f"not measured: {slices}, and a film is one", *reasons)
+    return {**row, "doubt": score, "message": "; ".join(reasons)}
 
 
 def _doubt(seg: Segmentation, output: Any, predictor: Any) -> Doubt:

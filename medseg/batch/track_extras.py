@@ -15,7 +15,7 @@ from medseg.image import Image
 from medseg.io.atomic import replace_file, write_bytes
 from medseg.io.ctc import open_masks
 from medseg.io.ctc_write import FILLED
-from medseg.labels import Label, LabelSet
+from medseg.labels import cell_labels
 from medseg.lineage import TrackGraph
 from medseg.measure.curves import draw_curves, draw_lineage
 from medseg.measure.table import to_csv
@@ -47,7 +47,7 @@ NAMES = (
     "report",
 )
 """All that may lie beside the masks."""
-CELLS = LabelSet((Label(1, "cell", "#4c9be8"),), "instances")
+CELLS = cell_labels()
 
 
 @dataclass(frozen=True, eq=False)

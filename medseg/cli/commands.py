@@ -15,11 +15,14 @@ from medseg.cli.options import (
     Frames,
     Interval,
     MaskSpacing,
+    Names,
     Numbers,
     OnlyPredicted,
     Spacing,
     Structures,
     parse_frames,
+    parse_names,
+    parse_structures,
     refuse,
     scale,
 )
@@ -52,6 +55,7 @@ def evaluate(
     pred: Annotated[Path, typer.Argument(metavar="PRED", help="Predicted masks.")],
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True masks.")],
     labels: Structures = None,
+    names: Names = None,
     json: Numbers = None,
     spacing: MaskSpacing = None,
     ctc: Ctc = False,
@@ -68,12 +72,16 @@ def evaluate(
     (a/b/heart.png) or a folder a structure (heart/a/b.png); in all of them the case
     is a/b. With --ctc: 01_RES and 01_GT, or the data set folders that hold them.
 
+    Masks of other programs seldom say what their values mean: they are read like the
+    first mask that does, and --names says so where none does.
+
     Exit codes: 0 all scored, 1 a prediction is missing or unusable, 2 nothing could
     be scored, 4 disk full.
     """
     of_movies = {"--frames": frames, "--errors": errors}
     of_masks = {
         "--labels": labels,
+        "--names": names,
         "--spacing": spacing,
         "--only-predicted": only_predicted,
     }
@@ -82,14 +90,14 @@ def evaluate(
         _evaluate_ctc(pred, truth, parse_frames(frames), json, errors)
     else:
         refuse(of_movies, "is for cell movies", "Add --ctc")
-        chosen = tuple(n for text in labels or () for n in text.split(",")) or None
-        _evaluate_masks(pred, truth, chosen, spacing, only_predicted, json)
+        _evaluate_masks(pred, truth, labels, names, spacing, only_predicted, json)
 
 
 def _evaluate_masks(
     pred: Path,
     truth: Path,
-    structures: tuple[str, ...] | None,
+    structures: list[str] | None,
+    names: str | None,
     spacing: tuple[float, float] | None,
     only_predicted: bool,
     json: Path | None,
@@ -104,7 +112,10 @@ def _evaluate_masks(
     if json is not None and json.suffix != ".json":
         raise ConfigError("--json", f"{json} does not end in .json", "Name it so")
     options = EvaluateOptions(
-        structures=structures, spacing=spacing, only_predicted=only_predicted
+        structures=parse_structures(structures),
+        labels=parse_names(names),
+        spacing=spacing,
+        only_predicted=only_predicted,
     )
     result = evaluate_folder(pred, truth, options)
     typer.echo(printable_lines(result.table()))
@@ -141,6 +152,7 @@ def measure(
     ] = None,
     spacing: Spacing = None,
     frame_interval: Interval = None,
+    names: Names = None,
 ) -> None:
     """Heart and lung sizes of chest masks, cells of images or of a tracking result.
 
@@ -162,6 +174,7 @@ def measure(
     from medseg.batch.measure_cells import is_result, measure_result
 
     if len(masks) == 1 and is_result(masks[0]):
+        refuse({"--names": names}, "is not for a movie", "Its numbers are cells")
         known = scale(spacing, frame_interval)
         say(str(measure_result(masks[0], out, images=images, scale=known)))
         return
@@ -170,7 +183,7 @@ def measure(
         "is for a movie",
         "Give one result folder, with res_track.txt",
     )
-    result = measure_folder(masks, out)
+    result = measure_folder(masks, out, labels=parse_names(names))
     for row in result.rows:
         if row["status"] == "failed":
             say(str(row["message"]))

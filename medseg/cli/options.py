@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +13,10 @@ import typer
 from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
+    from medseg.labels import LabelSet
     from medseg.measure.tracks import Scale
+
+_GREY = "#9aa0a6"
 
 Inputs = Annotated[
     list[Path], typer.Argument(metavar="IN...", help="Images, folders, DICOM series.")
@@ -159,6 +163,15 @@ Structures = Annotated[
         help="Structures, with commas or given again; also lungs (both). Default: all.",
     ),
 ]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        "--names",
+        metavar="VALUE=NAME,...",
+        help="What the values of a mask mean that does not say so itself: "
+        "1=right_lung,2=left_lung. Or cells: a number a cell.",
+    ),
+]
 Numbers = Annotated[
     Path | None, typer.Option("--json", help="Also write all numbers here.")
 ]
@@ -201,6 +214,32 @@ def parse_diameter(text: str) -> float | Literal["auto", "native"]:
         remedy = "Give auto, native or 1 to 4096 pixels"
         raise ConfigError("--diameter", f"is {text!r}", remedy)
     return number
+
+
+def parse_names(text: str | None) -> LabelSet | None:
+    """Return the labels that ``1=liver,2=tumour`` or ``cells`` means.
+
+    Raises:
+        ConfigError: If it is anything else.
+    """
+    from medseg.labels import Label, LabelSet, cell_labels
+
+    if text is None:
+        return None
+    if text.strip() == "cells":
+        return cell_labels()
+    found = [re.fullmatch(r"\s*(\d{1,9})\s*=\s*(\S+)\s*", x) for x in text.split(",")]
+    pairs = [x.groups() for x in found if x]
+    if len(pairs) < len(found):
+        remedy = "Give a value and a name each, as 1=liver,2=tumour, or cells"
+        raise ConfigError("--names", f"is {text!r}", remedy)
+    return LabelSet(tuple(Label(int(v), name, _GREY) for v, name in pairs))
+
+
+def parse_structures(texts: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return names given with commas, given again, or both; None for none."""
+    names = (name.strip() for text in texts or () for name in text.split(","))
+    return tuple(name for name in names if name) or None
 
 
 def scale(spacing: str | None, frame_interval: float | None) -> Scale:

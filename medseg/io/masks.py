@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
     from medseg.geometry import Geometry
 
+_NAME_THEM = "Say what its values mean: labels=, or --names on the command line"
+
 
 def read_segmentation(
     path: str | os.PathLike[str],
     labels: LabelSet | None = None,
     *,
+    otherwise: LabelSet | None = None,
     limits: Limits | None = None,
 ) -> Segmentation:
     """Read a mask file, a DICOM-SEG, or a folder of one PNG a label.
@@ -35,6 +38,7 @@ def read_segmentation(
             another program.
         labels: What its values or channels mean; needed where the file does not say.
             A mask of one label may use any value but 0 for it.
+        otherwise: The same, but of a file that does say so its own labels count.
         limits: What the file may declare.
 
     Raises:
@@ -51,13 +55,13 @@ def read_segmentation(
         return read_dicomseg(path, labels, limits)
     with opened(path, limits) as file:
         stored = file.block.labels if file.block else None
+        chosen = labels or stored or otherwise
+        if chosen is None:
+            raise FileError(path, "states no label names", _NAME_THEM)
         pixels, late = file.load(True)
         notes = (*file.notes, *late)
     for note in notes:
         warnings.warn(f"{printable(path)}: {note}", ImageWarning, stacklevel=2)
-    chosen = labels or stored
-    if chosen is None:
-        raise FileError(path, "states no label names", "Give labels=")
     pixels = _whole_numbers(path, pixels)
     if stored is not None and labels is not None:
         pixels = _by_name(pixels, stored, labels)
@@ -140,7 +144,7 @@ def _check_values(path: Path, pixels: NDArray[Any], labels: LabelSet) -> None:
         raise FileError(
             path,
             f"holds {len(unknown)} values without a label ({str(unknown[:5])[1:-1]})",
-            "Give labels= that name every value",
+            "Name every value: labels=, or --names on the command line",
         )
 
 

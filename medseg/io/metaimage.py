@@ -25,6 +25,7 @@ from medseg.io.plain import (
     whole_numbers,
 )
 from medseg.io.source import Opened, Source, parsing
+from medseg.io.units import factor_to_mm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,6 +146,9 @@ def _geometry(
         return Geometry.pixels(ndim)
     if min(spacing) <= 0:
         raise source.fail(f"zero or negative spacing {spacing}")
+    factor = factor_to_mm([fields.get("DistanceUnits", "")], notes)
+    if factor is None:
+        return Geometry.pixels(ndim)
     origin = _vector(source, fields, _ORIGIN, ndim) or [0.0] * ndim
     values = _vector(source, fields, _MATRIX, ndim * ndim)
     matrix = np.eye(ndim)
@@ -153,8 +157,8 @@ def _geometry(
         check_directions(source, matrix, "the axes of TransformMatrix")
     matrix = (matrix / np.linalg.norm(matrix, axis=0))[::-1, ::-1] + 0.0
     return Geometry(
-        tuple(spacing[::-1]),
-        tuple(o + 0.0 for o in origin[::-1]),
+        tuple(s * factor for s in spacing[::-1]),
+        tuple(o * factor + 0.0 for o in origin[::-1]),
         tuple(tuple(float(v) for v in row) for row in matrix),
         "mm",
     )

@@ -23,6 +23,7 @@ from medseg.io.plain import (
     whole_numbers,
 )
 from medseg.io.source import Opened, Source, parsing
+from medseg.io.units import factor_to_mm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -207,7 +208,10 @@ def _geometry(
         if len(values) != ndim or not np.isfinite(values).all():
             raise source.fail(f"the space origin is not {ndim} finite numbers")
         origin = np.array(values)
-    signs = np.array(_space(source, fields, notes)[:ndim])
+    factor = factor_to_mm(_quoted(fields.get("space units", "")), notes)
+    if factor is None:
+        return Geometry.pixels(ndim)
+    signs = np.array(_space(source, fields, notes)[:ndim]) * factor
     matrix, origin = matrix * signs[:, None], origin * signs
     lengths = np.linalg.norm(matrix, axis=0)
     direction = (matrix / lengths)[::-1, ::-1] + 0.0
@@ -217,6 +221,11 @@ def _geometry(
         tuple(tuple(float(v) for v in row) for row in direction),
         "mm",
     )
+
+
+def _quoted(text: str) -> list[str]:
+    """Return the words of ``"mm" "mm" ""``, or of the same without quotes."""
+    return re.findall(r'"([^"]*)"', text) or text.split()
 
 
 def _space(
@@ -249,8 +258,12 @@ def _spacings(
     spacing = [v for i, v in enumerate(values) if i != channel]
     if not (np.isfinite(spacing) & (np.array(spacing) > 0)).all():
         raise source.fail(f"zero, negative or undefined spacing {spacing}")
+    units = [u for i, u in enumerate(_quoted(fields.get("units", ""))) if i != channel]
+    factor = factor_to_mm(units, notes)
+    if factor is None:
+        return Geometry.pixels(ndim)
     notes.append("no space directions: spacings are taken as mm along upright axes")
-    return Geometry.upright(tuple(spacing[::-1]))
+    return Geometry.upright(tuple(float(s * factor) for s in spacing[::-1]))
 
 
 def _check_data(

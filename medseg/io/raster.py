@@ -14,7 +14,7 @@ from medseg.errors import FileError
 from medseg.geometry import Geometry
 from medseg.io.block import KEYWORD, Block, parse_block
 from medseg.io.limits import check_deflate, check_present
-from medseg.io.source import Opened, Source, parsing
+from medseg.io.source import Opened, Source, orientation_notes, parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,7 +253,6 @@ def open_jpeg(source: Source) -> Opened:
             pixels = np.asarray(picture)
         return (pixels[None] if pixels.ndim == 2 else _colour(pixels)), ()
 
-    note = f"EXIF orientation {turned} is not applied: pixels are as stored"
     return Opened(
         "jpeg",
         shape,
@@ -261,7 +260,7 @@ def open_jpeg(source: Source) -> Opened:
         Geometry.pixels(2),
         load,
         {"photometric": "grey" if picture.mode == "L" else "RGB", "bits": 8},
-        (note,) if turned not in (0, 1) else (),
+        orientation_notes("EXIF", turned),
     )
 
 

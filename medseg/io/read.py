@@ -113,7 +113,9 @@ def opened_page(
         yield page
 
 
-def read_image(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Image:
+def read_image(
+    path: str | os.PathLike[str], *, limits: Limits | None = None, stored: bool = False
+) -> Image:
     """Read a medical image file, or a folder with one DICOM series.
 
     High is always bright: MONOCHROME1 and WhiteIsZero are inverted. DICOM and NIfTI
@@ -123,6 +125,8 @@ def read_image(path: str | os.PathLike[str], *, limits: Limits | None = None) ->
     Args:
         path: ``.dcm .nii .nii.gz .nrrd .mha .tif .png .jpg`` and their kin.
         limits: What the file may declare, by default 2^30 pixels and 4 GiB.
+        stored: The values as they are stored, neither inverted nor looked up in a
+            palette: for masks.
 
     Returns:
         Pixels ``(C, [Z,] Y, X)`` in a new array; ``meta`` has ``format``,
@@ -133,7 +137,7 @@ def read_image(path: str | os.PathLike[str], *, limits: Limits | None = None) ->
     """
     path = Path(path)
     with opened(path, limits or Limits()) as file:
-        pixels, late = file.load(False)
+        pixels, late = file.load(stored)
         notes = [*file.notes, *late, *_value_notes(pixels)]
     for note in notes:
         warnings.warn(f"{printable(path)}: {note}", ImageWarning, stacklevel=2)

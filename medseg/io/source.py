@@ -135,3 +135,10 @@ def _damaged(source: Source, kind: str, error: Exception, quote: bool) -> FileEr
     if quote and str(source.path) not in str(error):  # which the message begins with
         words += f": {error}"
     return source.damaged(f"truncated or damaged {kind} data ({words[:160]})")
+
+
+def orientation_notes(kind: str, orientation: int) -> tuple[str, ...]:
+    """Return a note where a tag says to show the pixels turned or mirrored."""
+    if orientation in (0, 1):
+        return ()
+    return (f"{kind} orientation {orientation} is not applied: pixels are as stored",)

@@ -20,6 +20,7 @@ from medseg.io.tiff_check import (
     check_kind,
     check_page,
     directories,
+    turned,
 )
 from medseg.io.tiff_metadata import Layout, read_layout
 from medseg.io.tiff_pixels import load, plain, strips
@@ -43,7 +44,8 @@ def open_tiff(source: Source) -> Opened:
     Raises:
         FileError: If a directory, an offset or a size is wrong or too large.
     """
-    pages = _pages(source)
+    # Smaller copies of the first page are no slices.
+    pages = [p for i, p in enumerate(_pages(source)) if i == 0 or not p.is_reduced]
     first = pages[0]
     dtype, samples = check_kind(source, first)
     if dtype.itemsize > 1:  # with 8 bits it may well be a photograph
@@ -73,7 +75,7 @@ def open_tiff(source: Source) -> Opened:
             "photometric": PHOTOMETRIC[int(first.photometric)],
             "bits": int(first.bitspersample),
         },
-        (*layout.notes, *alpha(first)),
+        (*layout.notes, *alpha(first), *turned(first)),
         layout.block,
         (lambda: strips(source, pages)) if plain(first) and not layout.depth else None,
     )
@@ -117,7 +119,7 @@ def open_page(source: Source, number: int) -> Opened:
             "bits": int(first.bitspersample),
             "pages": count,
         },
-        alpha(first),
+        (*alpha(first), *turned(first)),
     )
 
 

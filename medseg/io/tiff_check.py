@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg.io.limits import DEFLATE_RATIO, check_deflate, check_present
+from medseg.io.source import orientation_notes
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -128,6 +129,12 @@ def alpha(page: TiffPage) -> tuple[str, ...]:
     kind = "colour" if page.photometric in _COLOURS else "grey"
     note = f"{kind} with {dropped} more samples (alpha), which are not read"
     return (note,) if dropped else ()
+
+
+def turned(page: TiffPage) -> tuple[str, ...]:
+    """Return a note on a page that is to be shown turned or mirrored."""
+    tag = page.tags.get("Orientation")
+    return orientation_notes("TIFF", 1 if tag is None else tag.value)
 
 
 def check_page(source: Source, page: TiffPage, first: TiffPage, number: int) -> None:

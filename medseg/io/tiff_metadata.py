@@ -12,6 +12,7 @@ import numpy as np
 
 from medseg.geometry import Geometry
 from medseg.io.block import KEYWORD, Block, parse_block
+from medseg.io.units import MM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,13 +22,11 @@ if TYPE_CHECKING:
 
     from medseg.io.source import Source
 
-_MM = {
-    "mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4, "in": 25.4,
-    "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "\\u00b5m": 1e-3, "micron": 1e-3,
-    "microns": 1e-3, "micrometer": 1e-3, "nm": 1e-6,
-}  # fmt: skip
-# Written by programs that know of no spacing: dots per inch of a screen.
-_SCREEN_DPI = (1, 72, 96)
+# Dots per inch of screens and printers, written by programs that know of no spacing.
+_PAPER_DPI = (
+    *(1, 72, 90, 96, 100, 120, 144, 150, 180, 200, 220, 240, 300, 350, 360, 400, 480),
+    *(600, 720, 1200, 2400, 4800),
+)
 
 
 @dataclass(frozen=True)
@@ -131,14 +130,19 @@ def _shaped(
     block = None
     if KEYWORD in fields:
         block = parse_block(source.path, json.dumps(fields[KEYWORD]))
-    leading = [(a, n) for a, n in zip(letters, shape, strict=False) if a not in "YXS"]
+    # Axes of length 1 hold nothing, but for a volume of one slice of our own.
+    volume = block is not None and block.geometry.ndim == 3
+    leading = [
+        (a, n)
+        for a, n in zip(letters, shape, strict=False)
+        if a not in "YXS" and (n > 1 or (a == "Z" and volume))
+    ]
     if math.prod(n for _, n in leading) != count:
         leading = [("Z", count)] if count > 1 else []
     axes, notes = _planes(source, leading)
     geometry = _resolution(page, _ndim(axes, flat))
     if block and flat:
-        own = block.geometry
-        geometry = Geometry.upright(own.spacing[-2:], own.unit)
+        geometry = block.geometry.plane()
     elif block and block.geometry.ndim == geometry.ndim:
         geometry = block.geometry
     return Layout(axes, geometry, notes, block)
@@ -160,7 +164,7 @@ def _imagej(
         leading = [("Z", count)] if count > 1 else []
     axes, notes = _planes(source, leading)
     ndim = _ndim(axes, flat)
-    factor = _MM.get(fields.get("unit", "").strip().lower())
+    factor = MM.get(fields.get("unit", "").strip().lower())
     resolution = _per_unit(page)
     if factor is None or resolution is None:
         return Layout(axes, _resolution(page, ndim), notes)
@@ -196,7 +200,7 @@ def _ome(source: Source, page: TiffPage, text: str, count: int, flat: bool) -> L
     for a in letters:
         unit = fields.get(f"PhysicalSize{a}Unit", "µm").lower()
         try:
-            value = float(fields.get(f"PhysicalSize{a}", "")) * _MM[unit]
+            value = float(fields.get(f"PhysicalSize{a}", "")) * MM[unit]
         except (ValueError, KeyError):
             value = 0.0
         spacing.append(value)
@@ -259,6 +263,6 @@ def _resolution(page: TiffPage, ndim: int) -> Geometry:
     resolution = _per_unit(page)
     if ndim != 2 or unit is None or resolution is None:
         return Geometry.pixels(ndim)
-    if any(round(r * 25.4 / unit, 1) in _SCREEN_DPI for r in resolution):
+    if any(round(r * 25.4 / unit, 1) in _PAPER_DPI for r in resolution):
         return Geometry.pixels(ndim)
     return Geometry.upright(tuple(unit / r for r in resolution))

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import regionprops
+from skimage.segmentation import relabel_sequential
 
 from medseg.errors import ConfigError
 from medseg.geometry import Geometry
@@ -92,10 +93,12 @@ def measure_frame(
     pixels = _pixels(labels, image)
     background = _background(labels, pixels)
     rows = []
-    for cell in regionprops(np.asarray(labels)):
+    # Numbered afresh: regionprops goes through all numbers up to the largest.
+    dense, _, former = relabel_sequential(np.asarray(labels))
+    for cell in regionprops(dense):
         place = (None, *(round(float(x), 2) for x in cell.centroid))[-3:]
         row: Row = dict.fromkeys(CELL_COLUMNS)
-        row |= {"frame": frame, "cell": int(cell.label)}
+        row |= {"frame": frame, "cell": int(former[cell.label])}
         row |= dict(zip(("z_px", "y_px", "x_px"), place, strict=True))
         row["touches_edge"] = "yes" if _at_edge(cell.bbox, labels.shape) else "no"
         row |= _sizes(cell, spacing) if labels.ndim == 2 else _volume(cell, spacing)

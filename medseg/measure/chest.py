@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, counted
 from medseg.geometry import Unit
 from medseg.postprocess import box, piece_sizes, remove_small
 from medseg.segmentation import Segmentation
@@ -164,12 +164,13 @@ def measure(seg: Segmentation) -> ChestMeasurement:
     their structure. One empty lung leaves the thoracic width undefined.
 
     Raises:
-        ConfigError: If the mask is a volume.
+        ConfigError: If the mask is a volume of several slices.
     """
+    seg = seg.as_film()
     if seg.geometry.ndim != 2:
         raise ConfigError(
             "measure",
-            f"the mask has {seg.geometry.ndim} spatial axes",
+            f"the mask has {counted(seg.spatial_shape[0], 'slice')}",
             "Measure one film at a time",
         )
     right, left, heart = (_extent(seg, n) for n in ("right_lung", "left_lung", "heart"))

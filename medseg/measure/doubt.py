@@ -193,6 +193,7 @@ def expected_dice(probability: NDArray[np.floating], mask: NDArray[np.bool_]) ->
 
 
 def _shape_grounds(seg: Segmentation) -> Iterator[tuple[str, float]]:
+    seg = seg.as_film()
     needed = ("right_lung", "left_lung", "heart")
     if seg.geometry.ndim != 2 or not set(needed) <= set(seg.labels.names):
         return

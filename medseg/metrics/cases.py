@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -92,6 +92,7 @@ def common_geometry(
     Raises:
         ConfigError: If the grids differ (names both), or ``spacing`` does not fit.
     """
+    pred, truth = _alike(pred, truth)
     ours, theirs = pred.geometry, truth.geometry
     one_unplaced = ours.unit != theirs.unit and ours.ndim == theirs.ndim
     if pred.spatial_shape != truth.spatial_shape or not (
@@ -112,6 +113,21 @@ def common_geometry(
             "Give one number an axis",
         )
     return Geometry.upright(tuple(spacing))
+
+
+def _alike(
+    pred: Segmentation, truth: Segmentation
+) -> tuple[Segmentation, Segmentation]:
+    """Return both as films, placed nowhere, where one is and the other one slice."""
+    if pred.geometry.ndim == truth.geometry.ndim:
+        return pred, truth
+    ours, theirs = pred.as_film(), truth.as_film()
+    if ours.geometry.ndim != theirs.geometry.ndim:
+        return pred, truth
+    return (
+        replace(ours, geometry=ours.geometry.plane()),
+        replace(theirs, geometry=theirs.geometry.plane()),
+    )
 
 
 def _describe(seg: Segmentation) -> str:
@@ -146,6 +162,7 @@ def evaluate_pair(
             prediction, or nothing is left to compare.
     """
     geometry = common_geometry(pred, truth, spacing)
+    pred, truth = _alike(pred, truth)
     wanted = truth.labels.names if structures is None else tuple(structures)
     annotated = available(truth.labels.names, wanted)
     chosen = available(pred.labels.names, annotated)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medseg.errors import counted
@@ -44,6 +44,8 @@ class Evaluation:
         draws: Of the bootstrap.
         seed: Of the bootstrap.
         left_out: Truths without a prediction that were not to be scored.
+        assumed: Name and value of each label, where files that state none were read
+            by those of another file.
     """
 
     scores: tuple[Score, ...]
@@ -54,6 +56,7 @@ class Evaluation:
     draws: int
     seed: int
     left_out: tuple[str, ...] = ()
+    assumed: Mapping[str, int] = field(default_factory=dict)
 
     def case_rows(self) -> list[dict[str, Any]]:
         """Return one row a case and structure, units in the names of the columns."""
@@ -99,6 +102,7 @@ class Evaluation:
                 "problems": [asdict(p) for p in self.problems],
                 "unmatched": list(self.unmatched),
                 "left_out": list(self.left_out),
+                "assumed_labels": dict(self.assumed),
                 "bootstrap": {"draws": self.draws, "seed": self.seed},
             }
         )
@@ -122,6 +126,9 @@ class Evaluation:
         return lines
 
     def _notes(self) -> Iterator[str]:
+        if self.assumed:
+            names = ", ".join(f"{v} = {name}" for name, v in self.assumed.items())
+            yield f"masks that state no label names are read as {names}"
         if self.left_out:
             cases = len({s.case for s in self.scores})
             yield (
