@@ -144,7 +144,7 @@ class MeasureJob(Job[Tables]):
         note = "" if self._tracks is not None else _doubt(graph, cells.size)
         return Tables(
             tuple(rows),
-            tuple(measure_tracks(graph, scale, masks.numbers[-1])),
+            tuple(measure_tracks(graph, scale, masks.numbers[-1], masks.numbers[0])),
             tuple(count_cells(graph, masks.numbers, scale)),
             graph,
             note,

@@ -17,7 +17,7 @@ from medseg.batch.job import StagedPredictor
 from medseg.batch.journal import hash_config
 from medseg.batch.session import Listener, Progress
 from medseg.batch.track_extras import Result, write_extras
-from medseg.batch.track_frames import DrawnRun, FrameRun
+from medseg.batch.track_frames import DrawnRun, FrameRun, hash_frames
 from medseg.batch.track_options import TrackOptions, TrackSummary, link_spacing
 from medseg.batch.track_plan import MoviePlan, check_cells, plan_movie
 from medseg.batch.track_record import (
@@ -107,7 +107,9 @@ class _Run:
         options: TrackOptions,
         progress: Listener,
     ) -> None:
-        self.movie, self.drawn, self.out = plan.movie, plan.drawn, plan.out
+        self.movie, self.out = plan.movie, plan.out
+        below = plan.movie if options.config()["extras"] else None
+        self.drawn = DrawnRun(plan.drawn, below) if plan.drawn is not None else None
         self.predictor, self.progress = predictor, progress
         scale = options.scale.completed(plan.movie.geometry)
         self.options = replace(options, scale=scale)
@@ -124,23 +126,28 @@ class _Run:
     def go(self) -> TrackSummary:
         """Run what is not done yet."""
         if not self.options.overwrite:
-            record = finished(self.out, self.config, self.drawn or self.movie)
+            record = finished(self.out, self.config, self._inputs)
             if record is not None:
                 return TrackSummary(0, len(self.movie.frames), facts=record)
-        make_folder(self.work)
+        if self.drawn is None:
+            make_folder(self.work)
         frames, facts = self._frames()
         segmented = frames.run()
         if segmented.errors:
             return TrackSummary(segmented.done, segmented.skipped, segmented.errors)
         facts["input_sha256"] = digest(segmented.inputs)
         record = self._link(frames, facts)
-        shutil.rmtree(self.work)
+        if self.work.exists():
+            shutil.rmtree(self.work)
         return TrackSummary(segmented.done, segmented.skipped, facts=record)
+
+    def _inputs(self) -> dict[int, str]:
+        return self.drawn.inputs() if self.drawn else hash_frames(self.movie)
 
     def _frames(self) -> tuple[FrameRun | DrawnRun, dict[str, Any]]:
         """Return where the instance masks come from, and what the record says of it."""
         if self.drawn is not None:
-            return DrawnRun(self.drawn), {}
+            return self.drawn, {}
         assert self.predictor is not None, "run_movie has checked"
         predictor, facts = self.predictor, {}
         if predictor.looks_for_size:

@@ -104,7 +104,9 @@ class Result:
                 yield frame
 
         cells = measure_movie(counted(), self.graph, self.scale, self.filled)
-        tracks = measure_tracks(self.graph, self.scale, max(numbers, default=0))
+        tracks = measure_tracks(
+            self.graph, self.scale, max(numbers, default=0), min(numbers, default=0)
+        )
         counts = count_cells(self.graph, numbers, self.scale)
         return Measures(cells, tracks, counts, self.graph)
 

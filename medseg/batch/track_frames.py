@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from medseg.batch.session import Listener, Progress
 from medseg.errors import FileError, MedsegError
 from medseg.image import Image
 from medseg.io.ctc import read_mask_file, write_mask_file
+
+if TYPE_CHECKING:
+    from medseg.io.movie import Movie
 
 
 class Frames(Protocol):
@@ -186,20 +189,30 @@ class FrameRun:
 
 
 class DrawnRun:
-    """Masks that are there already, in the place of a `FrameRun`."""
+    """Masks that are there already, in the place of a `FrameRun`.
 
-    def __init__(self, drawn: Frames) -> None:
-        self._drawn = drawn
+    Args:
+        drawn: The masks.
+        movie: What is measured or drawn below them; None if nothing is.
+    """
+
+    def __init__(self, drawn: Movie, movie: Frames | None = None) -> None:
+        self._drawn, self._movie = drawn, movie
 
     def run(self) -> Segmented:
         """Read all frames once, for their hashes."""
-        inputs = hash_frames(self._drawn)
+        inputs = self.inputs()
         return Segmented(len(inputs), 0, (), inputs)
+
+    def inputs(self) -> dict[int, str]:
+        """Return the hash of each frame by its number."""
+        below = hash_frames(self._movie) if self._movie is not None else {}
+        return {t: hash_pixels(mask) + below.get(t, "") for t, mask in self.masks()}
 
     def masks(self) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yield frame number and instance mask of every frame."""
         for i, number in enumerate(self._drawn.frames):
-            yield number, self._drawn.read(i).pixels[0]
+            yield number, self._drawn.read_labels(i)
 
 
 def _raise_first(done: set[Future[None]]) -> None:

@@ -45,6 +45,8 @@ def plan_movie(
     out = Path(out)
     inputs = [Path(p) for p in (sequence, masks) if p is not None]
     movie, *drawn = map(_open, inputs)
+    for found in drawn:
+        _check_drawn(found)
     check_out(out, inputs, overwrite=options.overwrite)
     spacing = options.scale.spacing
     if spacing is not None and len(spacing) != len(movie.shape):
@@ -55,6 +57,14 @@ def plan_movie(
 
         check_geff()
     return MoviePlan(movie, drawn[0] if drawn else None, out)
+
+
+def _check_drawn(masks: Movie) -> None:
+    """Refuse pictures in the place of masks, by the first of them."""
+    try:
+        masks.read_labels(0)
+    except FileError as error:
+        raise PlanError(error.subject, error.problem, error.remedy) from error
 
 
 def _open(path: Path) -> Movie:

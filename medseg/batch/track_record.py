@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from medseg.batch import tables
 from medseg.batch.journal import hash_config, hash_file
 from medseg.batch.track_extras import NAMES
-from medseg.batch.track_frames import Frames, hash_frames
 from medseg.errors import PlanError
 from medseg.io.atomic import write_error
 from medseg.io.ctc_validate import TABLE
@@ -35,8 +34,10 @@ def check_out(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
             raise PlanError(
                 out, "is also an input folder", "Give another output folder"
             )
-    if overwrite or (out / WORK_NAME).exists():
+    if overwrite:
         return
+    if (out / WORK_NAME).exists() and not (out / TABLE).exists():
+        return  # a run was cut short, at the latest while it put its result in place
     record = _read(out)
     if record is None:
         if any(out.glob("mask*.tif")) or (out / TABLE).exists():
@@ -51,7 +52,7 @@ def check_out(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
 
 
 def finished(
-    out: Path, config: Mapping[str, Any], movie: Frames
+    out: Path, config: Mapping[str, Any], inputs: Callable[[], Mapping[int, str]]
 ) -> dict[str, Any] | None:
     """Return the record of an earlier run that leaves nothing to do, else None."""
     record = None if (out / WORK_NAME).exists() else _read(out)
@@ -60,7 +61,7 @@ def finished(
     for name, value in record["outputs"].items():
         if not (out / name).is_file() or hash_file(out / name) != value:
             return None
-    same = record.get("input_sha256") == digest(hash_frames(movie))
+    same = record.get("input_sha256") == digest(inputs())
     return record if same else None
 
 

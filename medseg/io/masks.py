@@ -62,7 +62,7 @@ def read_segmentation(
         notes = (*file.notes, *late)
     for note in notes:
         warnings.warn(f"{printable(path)}: {note}", ImageWarning, stacklevel=2)
-    pixels = _whole_numbers(path, pixels)
+    pixels = whole_numbers(path, pixels)
     if stored is not None and labels is not None:
         pixels = _by_name(pixels, stored, labels)
     return Segmentation(fit(path, pixels, chosen), chosen, file.geometry)
@@ -78,8 +78,12 @@ def _is_dicom(path: Path) -> bool:
         return False  # `opened` says why
 
 
-def _whole_numbers(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return labels as integers: many programs store masks as floats."""
+def whole_numbers(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return labels as integers: many programs store masks as floats.
+
+    Raises:
+        FileError: If a value is negative, no whole number, or too large to be exact.
+    """
     if pixels.dtype.kind == "b":
         return pixels.view(np.uint8)
     if pixels.dtype.kind == "f":
@@ -172,7 +176,7 @@ def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmen
             raise FileError(path, f"has size {here}, its neighbours {there}")
         if labels is None:
             found.append(_one_label(path, stored))
-        masks.append(_whole_numbers(path, pixels))
+        masks.append(whole_numbers(path, pixels))
         geometry = file.geometry
     if labels is None:
         order = sorted(range(len(found)), key=lambda i: found[i].labels[0].value)

@@ -20,6 +20,7 @@ from medseg.errors import (
 )
 from medseg.image import Image
 from medseg.io.limits import Limits
+from medseg.io.masks import whole_numbers
 from medseg.io.numbered import by_number, names_in
 from medseg.io.read import meta_of, opened, opened_page
 from medseg.io.sniff import SUFFIXES, is_image_name, suffix_of
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+
+    from numpy.typing import NDArray
 
     from medseg.geometry import Geometry
     from medseg.io.source import Opened
@@ -84,9 +87,7 @@ class Movie:
             FileError: If it cannot be read, has changed since, or is in colour where
                 the first is grey.
         """
-        if not 0 <= index < len(self):
-            raise ConfigError("frame", f"index {index}, the movie has {len(self)}")
-        path = self.files[index] if self.files else self.path
+        path = self._path(index)
         with self._opened(index) as file:
             _check_alike(path, file, self)
             pixels, _ = file.load(False)
@@ -100,6 +101,31 @@ class Movie:
             pixels = np.repeat(pixels, self.channels, axis=0)
         meta = {**meta_of(path, file, pixels), "frame": self.frames[index]}
         return Image(pixels, self.geometry, meta)
+
+    def read_labels(self, index: int) -> NDArray[Any]:
+        """Return one frame as numbered cells ``([Z,] Y, X)``, as they are stored.
+
+        Args:
+            index: As for `read`.
+
+        Raises:
+            ConfigError: If there is no such frame.
+            FileError: If it cannot be read, has changed since, is in colour, or holds
+                anything but whole numbers from 0.
+        """
+        path = self._path(index)
+        with self._opened(index) as file:
+            _check_alike(path, file, self)
+            pixels, _ = file.load(True)
+        if len(pixels) != 1:
+            problem = f"{len(pixels)} channels, numbered cells have one"
+            raise FileError(path, problem, "Save one channel of numbers")
+        return whole_numbers(path, pixels)[0]
+
+    def _path(self, index: int) -> Path:
+        if not 0 <= index < len(self):
+            raise ConfigError("frame", f"index {index}, the movie has {len(self)}")
+        return self.files[index] if self.files else self.path
 
     def _opened(self, index: int) -> AbstractContextManager[Opened]:
         if self.files:

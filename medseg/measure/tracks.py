@@ -167,7 +167,10 @@ def measure_movie(
 
 
 def measure_tracks(
-    graph: TrackGraph, scale: Scale | None = None, last_frame: int | None = None
+    graph: TrackGraph,
+    scale: Scale | None = None,
+    last_frame: int | None = None,
+    first_frame: int | None = None,
 ) -> list[Row]:
     """Return a row of `TRACK_COLUMNS` a track.
 
@@ -176,12 +179,15 @@ def measure_tracks(
         scale: For micrometres and minutes.
         last_frame: Of the movie; a track that reaches it has not ended. By default
             the last frame with a cell.
+        first_frame: Of the movie; a track that is in it has not appeared. By default
+            the first frame with a cell.
     """
     scale = scale or Scale()
     ids, table, parents = graph.track_ids(), graph.rows(), graph.parents()
     if not table:
         return []
     first, last = int(graph.frame.min()), int(graph.frame.max())
+    first = first if first_frame is None else first_frame
     last = last if last_frame is None else last_frame
     children: dict[int, list[int]] = {}
     for child, parent in sorted(parents.items()):

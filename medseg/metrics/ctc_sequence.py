@@ -161,8 +161,8 @@ def evaluate_sequence(
         result: With ``maskNNN.tif`` and ``res_track.txt``; if it is missing or has
             no mask, all measures are 0.
         truth: With ``TRA``, and ``SEG`` where there is a gold segmentation.
-        frames: First and last frame that count; by default all. The masks of others
-            may be missing, and divisions before the first are none.
+        frames: First and last frame that count; by default all. The reference may
+            lack the masks of others, and divisions before the first are none.
 
     Raises:
         ConfigError: If the reference has none of the frames.
