@@ -23,7 +23,7 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima"),
 )
 # Words at the end of a name that tell a mask of another program from an image.
-_MASK_WORDS = ("mask", "seg", "segmentation", "label", "labels")
+_MASK_WORDS = ("mask", "masks", "seg", "segmentation", "label", "labels")
 _FEW = 32
 _LOOK_AT = 2000
 _TABLES = {"track": "man_track.txt", "result": "res_track.txt"}

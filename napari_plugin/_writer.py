@@ -19,6 +19,7 @@ from medseg.napari_plugin.layers import (
     LayerData,
     facts_of,
     geometry_of,
+    parts,
 )
 from medseg.napari_plugin.layers_to_mask import segmentation_from_layers
 from medseg.napari_plugin.placement import transform_of
@@ -80,19 +81,20 @@ def with_facts(layer: LayerData, viewer: Any = None) -> LayerData:
     """
     from napari import current_viewer
 
-    data, meta, kind = layer
+    (data, meta), kind = parts(layer), layer[2]
     viewer = viewer or current_viewer()
-    if facts_of(layer) or viewer is None or isinstance(data, list):
+    if facts_of(layer) or viewer is None:
         return layer
-    ours = [x.as_layer_data_tuple() for x in viewer.layers if facts_of(x)]
+    lending = [x for x in viewer.layers if facts_of(x).get("role") != "view"]
+    ours = [x.as_layer_data_tuple() for x in lending if facts_of(x)]
     fitting = [x for x in ours if x[2] != "tracks" and _same_shape(layer, x)]
     fitting = [x for x in fitting if _same_place(layer, x)] or fitting
     if not fitting:
         return layer
     known = [facts_of(x) for x in fitting]
     lent = {k: known[0].get(k) for k in ("geometry", "source", "frames")}
-    if len({k.get("source") for k in known}) > 1:
-        lent["source"] = None
+    sources = {k.get("source") for k in known} - {None}
+    lent["source"] = sources.pop() if len(sources) == 1 else None
     return (
         data,
         {**meta, "metadata": {**(meta.get("metadata") or {}), KEY: lent}},
@@ -101,14 +103,13 @@ def with_facts(layer: LayerData, viewer: Any = None) -> LayerData:
 
 
 def _same_shape(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    shape, ndim = getattr(other[0], "shape", ()), one[0].ndim
-    return shape[:ndim] == one[0].shape and len(shape) == ndim + bool(
-        other[1].get("rgb")
-    )
+    (mine, _), (theirs, _) = parts(one), parts(other)
+    shape, ndim = getattr(theirs, "shape", ()), mine.ndim
+    return shape[:ndim] == mine.shape and len(shape) == ndim + bool(other[1].get("rgb"))
 
 
 def _same_place(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    ndim = one[0].ndim
+    ndim = parts(one)[0].ndim
     return np.allclose(transform_of(one[1], ndim), transform_of(other[1], ndim))
 
 
@@ -127,7 +128,7 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         raise FileError(
             path, "a movie is not written as one image", "Its frames are files already"
         )
-    pixels = np.asarray(data)
+    pixels = np.asarray(parts(layer)[0])
     pixels = np.moveaxis(pixels, -1, 0) if meta.get("rgb") else pixels[None]
     written = write(Image(pixels, geometry_of(layer)), path)
     show_written([written], [layer])
@@ -157,6 +158,8 @@ def save_result(
 ) -> Path:
     """Write a movie's masks and tracks into ``folder``, checked; return it.
 
+    Tables and pictures that `medseg.batch.track` made of the former result go.
+
     Args:
         folder: Where to.
         layers: One labels layer, and its tracks if there are.
@@ -168,6 +171,7 @@ def save_result(
         DiskError: If the disk is full or not writable.
         LockedError: If a run or another save writes into the folder now.
     """
+    from medseg.batch.track_record import remove_extras
     from medseg.io.atomic import make_folder
     from medseg.io.ctc_write import ResultWriter
     from medseg.io.lock import hold
@@ -175,7 +179,7 @@ def save_result(
 
     labels = next(x for x in layers if x[2] == "labels")
     tracks = next((x for x in layers if x[2] == "tracks"), None)
-    data, meta, _ = with_facts(labels)
+    data, meta = parts(with_facts(labels))
     frames = facts_of((data, meta)).get("frames")
     if suffix_of(folder.name) or folder.is_file():
         raise FileError(
@@ -197,7 +201,9 @@ def save_result(
         for frame, mask in zip(numbers, data, strict=True):
             pairs = numbered.get(frame, _NO_CELLS) if numbered else None
             result.write(frame, relabelled(folder, frame, np.asarray(mask), pairs))
-        return result.finish(numbers, rows)
+        result.finish(numbers, rows)
+        remove_extras(folder)
+    return folder
 
 
 def rows_of_tracks(tracks: LayerData) -> list[TrackRow]:
@@ -268,17 +274,19 @@ def relabelled(
     """
     if pairs is None:
         return mask
-    top = max(mask.max(initial=0), pairs[:, 0].max(initial=0))
-    new = np.zeros(int(top) + 1, np.int64)
-    new[pairs[:, 0]] = pairs[:, 1]
-    lost = [v for v in np.unique(mask).tolist() if v and not new[v]]
+    from medseg.regions import compact
+
+    values, places = compact(mask)
+    track_of = dict(pairs.tolist())
+    lost = [v for v in values.tolist() if v and not track_of.get(v)]
     if lost:
         raise FileError(
             path,
             f"{len(lost)} cells of frame {frame} have no track ({str(lost[:5])[1:-1]})",
             "Track again, or erase them",
         )
-    return new[mask]
+    new = np.array([track_of.get(v, 0) for v in values.tolist()], np.int64)
+    return new[places].reshape(mask.shape)
 
 
 def saved_text(path: str | Path) -> str:

@@ -87,7 +87,7 @@ class MaskWatch:
         self._recent: deque[Range] = deque(maxlen=_STEPS)
         self._refreshed = self._marked = False
         self._clean_start = clean
-        self.changed = False
+        self.changed = self.lineage = False
 
     @property
     def behind(self) -> bool:

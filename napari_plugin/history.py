@@ -60,8 +60,7 @@ def apply_edits(
         ConfigError: If the layer cannot be edited, a block does not fit, or a
             value does not fit the layer's integer type.
     """
-    if not layer.editable or not isinstance(layer.data.shape, tuple):
-        raise ConfigError(f"layer {layer.name}", "is not editable", "Unlock it")
+    _check_writable(layer)
     # Everything that can fail comes first: a failure inside block_history would
     # leave half a step behind, which napari then adds to the next stroke.
     writes = [w for edit in edits if (w := _write_of(layer, edit, within)) is not None]
@@ -100,8 +99,7 @@ def apply_in_turns(layer: Labels, edits: Iterable[Edit]) -> Generator[None]:
     Raises:
         ConfigError: As `apply_edits`.
     """
-    if not layer.editable:
-        raise ConfigError(f"layer {layer.name}", "is not editable", "Unlock it")
+    _check_writable(layer)
     layer.visible = True
     # The brush is put away; locking the layer would forget all undo steps.
     layer.mode = "pan_zoom"
@@ -131,6 +129,15 @@ class Block:
     slices: tuple[slice, ...]
     after: NDArray[Any]
     before: None = None
+
+
+def _check_writable(layer: Labels) -> None:
+    if not layer.editable or not isinstance(layer.data.shape, tuple):
+        raise ConfigError(f"layer {layer.name}", "is not editable", "Unlock it")
+    if type(layer.data).__module__.startswith("dask."):  # cannot write single pixels
+        problem = "is read from its files as it is shown, as it is large"
+        remedy = "Paint it with napari's own tools, or open fewer frames"
+        raise ConfigError(f"layer {layer.name}", problem, remedy)
 
 
 def _write_of(

@@ -257,7 +257,7 @@ def belongs(tracks: Layer, mask: Labels) -> bool:
         return False
     known, own = facts_of(mask), facts_of(tracks)
     same = any(own.get(k) and own[k] == known.get(k) for k in ("path", "group"))
-    return same or own.get("tracks_of") == mask.name
+    return same or own.get("tracks_of") == str(mask.unique_id)
 
 
 def _in_mm(units: Sequence[object] | None) -> bool | None:
@@ -266,8 +266,10 @@ def _in_mm(units: Sequence[object] | None) -> bool | None:
 
 
 def parts(layer: Layer | Sequence[Any]) -> tuple[Any, dict[str, Any]]:
-    """Return data and keywords of a napari layer or of layer data."""
-    if isinstance(layer, Sequence):
-        return layer[0], dict(layer[1])
-    data, meta, _ = layer.as_layer_data_tuple()
-    return data, dict(meta)
+    """Return data and keywords of a napari layer or of layer data.
+
+    Of a pyramid the finest level, which is what its scale is given for.
+    """
+    whole = layer if isinstance(layer, Sequence) else layer.as_layer_data_tuple()
+    data, meta = whole[0], dict(whole[1])
+    return (data[0] if meta.pop("multiscale", False) else data), meta

@@ -21,9 +21,11 @@ class LineageEditor:
 
     Attributes:
         changed: Emitted after every change.
+        edited: Emitted after a change of a lineage that was there, by a person.
     """
 
     changed = Signal()
+    edited = Signal()
 
     def __init__(self) -> None:
         self._graph: TrackGraph | None = None
@@ -54,12 +56,15 @@ class LineageEditor:
 
     def put(self, graph: TrackGraph, name: str) -> None:
         """Change the lineage, as a step that can be undone."""
-        if self._graph is not None:
-            self._before.append((name, self._graph.edges))
+        before = self._graph
+        if before is not None:
+            self._before.append((name, before.edges))
             del self._before[:-_STEPS]
         self._after.clear()
         self._graph = graph
         self.changed.emit()
+        if before is not None:
+            self.edited.emit()
 
     def carry(self, now: TrackGraph, new_of: NDArray[np.int64]) -> None:
         """Take the lineage and all its steps over to other masks.
@@ -97,4 +102,5 @@ class LineageEditor:
         target.append((name, self._graph.edges))
         self._graph = replace(self._graph, edges=edges)
         self.changed.emit()
+        self.edited.emit()
         return name

@@ -66,7 +66,7 @@ def show_tracks(
     made = viewer.add_tracks(
         **keywords,
         name=f"{layer.name} tracks",
-        metadata={KEY: {**facts, "tracks_of": layer.name}},
+        metadata={KEY: {**facts, "tracks_of": str(layer.unique_id)}},
         tail_length=15,
         head_length=0,
     )

@@ -12,6 +12,7 @@ from medseg.napari_plugin.lineage_editor import LineageEditor
 from medseg.napari_plugin.lineage_layers import go_to, show_tracks
 from medseg.napari_plugin.mask_frames import MaskFrames, frames_of
 from medseg.napari_plugin.numbered_view import NumberedView, add_view
+from medseg.napari_plugin.unsaved import keeper_of
 from medseg.napari_plugin.widgets.cell_picker import CellMarks
 from medseg.track import Cells
 from medseg.track.parameters import typical_diameter
@@ -54,6 +55,7 @@ class LineageScene:
         self._numbers: NumberedView | None = None
         self._marks = CellMarks(viewer, "picked cells")
         self.editor.changed.connect(self._show)
+        self.editor.edited.connect(self._keep)
 
     def follow(self, layer: Labels | None) -> None:
         """Begin with other masks; the layers that show the old ones stay.
@@ -112,6 +114,11 @@ class LineageScene:
                 self.view.refresh()
         self.changed.emit()
         self.select(self.picked if graph is not None else ())
+
+    def _keep(self) -> None:
+        """Have the window ask before it closes: no file holds the lineage now."""
+        if self.layer is not None:
+            keeper_of(self.viewer).lineage_changed(self.layer)
 
     def add_view(self) -> None:
         """Show the masks by track number, in a layer of their own."""

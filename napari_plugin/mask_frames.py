@@ -57,12 +57,17 @@ class MaskFrames:
 
 
 def is_movie_mask(layer: Layer) -> bool:
-    """Return whether a layer may hold the masks of a movie."""
+    """Return whether a layer may hold the masks of a movie.
+
+    A stack without a spacing may be one: a TIFF seldom says what its pages are.
+    """
     if not is_mask(layer) or layer.ndim not in (3, 4):
         return False
     known = facts_of(layer)
     geometry = known.get("geometry")
-    volume = geometry is not None and geometry.ndim == layer.ndim
+    volume = (
+        geometry is not None and geometry.ndim == layer.ndim and geometry.unit == "mm"
+    )
     return not volume or known.get("frames") is not None
 
 

@@ -83,7 +83,9 @@ def is_movie(layer: Labels) -> bool:
 def is_open(layer: Labels) -> bool:
     """Return whether it is open what the first axis is: time or space."""
     known = facts_of(layer)
-    return known.get("frames") is None and known.get("geometry") is None
+    geometry = known.get("geometry")
+    placed = geometry is not None and (geometry.unit == "mm" or geometry.ndim == 2)
+    return known.get("frames") is None and not placed
 
 
 def is_chest(layer: Layer) -> bool:

@@ -63,6 +63,7 @@ class Mender:
         self._session: RefineSession | None = None
         self._place: Place | None = None
         self._data: Any = None
+        self._part: NDArray[Any] = np.zeros(0, np.uint8)
         self._done: list[tuple[Edit, Prompt]] = []
         self._undone: list[tuple[Edit, Prompt]] = []
 
@@ -152,9 +153,10 @@ class Mender:
                 method=self.method, plane_axis=place.plane_axis or 0, writes=False
             )
             self._session.set_image(self._image_part(place), self._spacing())
-            mask = np.asarray(layer.data[place.within])
-            self._session.set_mask(mask, _ANY, self.value)
+            self._part = np.asarray(layer.data[place.within])
+            self._session.set_mask(self._part, _ANY, self.value)
         self._place = place
+        self._follow()
         if place.plane_axis is not None:
             self._session.volume = self.volume
         if not isinstance(self._session.method, _kind(self.method)):
@@ -162,6 +164,12 @@ class Mender:
         self._session.protect_other_labels = self.protect
         self._session.set_target(self.value, self._probability_part(place))
         return self._session
+
+    def _follow(self) -> None:
+        """Give the session the mask as it is, where its array is but a copy."""
+        if self.layer is not None and not isinstance(self._data, np.ndarray):
+            assert self._place is not None
+            self._part[...] = self.layer.data[self._place.within]
 
     def add(self, prompt: Prompt) -> int:
         """Answer a prompt, change the mask, and return how many voxels changed.
@@ -179,9 +187,9 @@ class Mender:
         """
         if self._place is None:
             raise ConfigError("prompt", "the mask has changed meanwhile", "Click again")
+        count = self._apply(edit, self._place.within)
         self._done.append((edit, prompt))
         self._undone.clear()
-        count = self._apply(edit, self._place.within)
         self.changed.emit()
         return count
 
@@ -246,6 +254,7 @@ class Mender:
         if self._session is None or self._place is None or not self._done:
             return 0
         within = self._place.within
+        self._follow()
         count = self._apply(self._session.reset(), within)
         self._forget()
         return count

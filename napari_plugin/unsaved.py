@@ -88,8 +88,11 @@ class MaskKeeper:
 
     @property
     def unsaved(self) -> list[Labels]:
-        """The masks with changes that no file holds, in the order they came."""
-        return [w.layer for w in self._watches.values() if w.changed]
+        """The masks with changes that no file holds, in the order they came.
+
+        Also those whose lineage has changed, which is saved with them.
+        """
+        return [w.layer for w in self._watches.values() if w.changed or w.lineage]
 
     @property
     def removed(self) -> tuple[Found, ...]:
@@ -125,6 +128,13 @@ class MaskKeeper:
         if watch is not None:
             watch.saved()
             self._saved[id(layer)] = str(path)
+            self.changed.emit()
+
+    def lineage_changed(self, layer: Labels) -> None:
+        """Note that the lineage of a mask is in no file; no journal holds it."""
+        watch = self._watches.get(id(unwrap(layer)))
+        if watch is not None:
+            watch.lineage = True
             self.changed.emit()
 
     def edits(self, layer: Labels) -> int:

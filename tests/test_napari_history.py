@@ -163,3 +163,13 @@ def test_edits_in_turns_are_one_step_also_if_it_ends_early() -> None:
     layer.editable = False
     with pytest.raises(ConfigError, match="not editable"):
         next(apply_in_turns(layer, blocks))
+
+
+def test_a_mask_read_as_it_is_shown_says_that_it_is_not_changed_so() -> None:
+    array = pytest.importorskip("dask.array")
+    layer = Labels(array.zeros((4, 8, 8), dtype=np.uint8, chunks=(1, 8, 8)))
+    edits = [block((slice(0, 1), slice(0, 2), slice(0, 2)), np.ones((1, 2, 2)))]
+    with pytest.raises(ConfigError, match="read from its files as it is shown"):
+        history.apply_edits(layer, edits)
+    with pytest.raises(ConfigError, match="read from its files as it is shown"):
+        next(history.apply_in_turns(layer, edits))

@@ -24,7 +24,7 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 
 from medseg.napari_plugin.chest_lines import ChestLines, with_lines
-from medseg.napari_plugin.layers import segmentation_layers
+from medseg.napari_plugin.layers import facts, segmentation_layers
 from medseg.napari_plugin.measuring import (
     MeasureJob,
     features_of,
@@ -468,6 +468,10 @@ def test_a_stack_without_facts_may_be_a_movie() -> None:
     mask = viewer.layers[-1]
     assert is_movie(mask)
     assert is_open(mask)
+    mask.metadata = facts(Geometry.pixels(3))  # a TIFF that does not say
+    assert is_open(mask)
+    mask.metadata = facts(Geometry.upright((1.0, 1.0, 1.0)))
+    assert not is_open(mask)
     layer, _ = add_movie(viewer)
     assert is_movie(layer)
     assert not is_open(layer)

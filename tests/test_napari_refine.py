@@ -782,3 +782,28 @@ def test_the_widget_is_never_narrower_than_its_buttons(opened) -> None:
     widget = opened.widget
     inner = widget.form.inner.minimumSizeHint().width()
     assert widget.minimumSizeHint().width() >= inner > 100
+
+
+def test_a_mask_kept_elsewhere_is_seen_as_it_is() -> None:
+    zarr = pytest.importorskip("zarr")
+    viewer = ViewerModel()
+    layer = viewer.add_labels(zarr.array(np.zeros((24, 24), np.uint8)))
+    mender = Mender(viewer)
+    mender.choose(layer)
+    mender.method = "paint"
+    assert mender.add(Box((2, 2), (10, 10))) == 81
+    assert mender.add(Box((2, 2), (10, 5), positive=False)) == 36
+    layer.data[0, 0] = 1  # by somebody else
+    assert mender.add(Box((0, 0), (1, 1), positive=False)) == 1
+    mender.undo()
+    mender.undo()
+    assert np.count_nonzero(layer.data[:]) == 82
+    mender.close()
+
+
+def test_an_answer_that_cannot_be_written_is_not_remembered(mended) -> None:
+    edit = mended.mender.ask(Point((24, 30)))
+    mended.layer.editable = False
+    with pytest.raises(ConfigError, match="is not editable"):
+        mended.mender.take(edit, Point((24, 30)))
+    assert mended.mender.prompts == ()

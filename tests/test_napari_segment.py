@@ -630,10 +630,15 @@ def test_a_stack_of_unknown_axes_can_be_tracked(opened: Any) -> None:
     (mask,) = masks(viewer)
     assert facts_of(mask)["geometry"] is None
     assert is_movie_mask(mask)
-    known = facts(Geometry.pixels(3))  # of our readers: a volume
-    widget.image.metadata = known
-    run(widget)
-    assert not is_movie_mask(masks(viewer)[-1])
+    # Of our readers: without a spacing nobody knows what its pages are.
+    for geometry, movie in (
+        (Geometry.pixels(3), True),
+        (Geometry.upright((1.0, 1.0, 1.0)), False),
+    ):
+        widget.image.units = (geometry.unit,) * 3
+        widget.image.metadata = facts(geometry)
+        run(widget)
+        assert is_movie_mask(masks(viewer)[-1]) is movie
 
 
 def test_four_axes_of_unknown_meaning_are_run(opened: Any) -> None:

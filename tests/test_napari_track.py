@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,10 +30,12 @@ from medseg.napari_plugin.lineage_layers import (
     graph_of_tracks,
     show_tracks,
 )
+from medseg.napari_plugin.lineage_scene import LineageScene
 from medseg.napari_plugin.mask_frames import frames_of, is_movie_mask
 from medseg.napari_plugin.movie_job import JobCancelledError, MovieJob, linking
 from medseg.napari_plugin.movies import movie_mask_layer, nodes_of, tracks_layer
 from medseg.napari_plugin.numbered_view import NumberedView
+from medseg.napari_plugin.unsaved import keeper_of
 
 
 @pytest.fixture(autouse=True)
@@ -295,6 +298,26 @@ def test_only_movies_of_masks_are_offered() -> None:
     assert is_movie_mask(viewer.add_labels(dividing_movie()))
     assert not is_movie_mask(viewer.add_labels(np.zeros((4, 4), int)))
     assert not is_movie_mask(viewer.add_image(np.zeros((3, 4, 4))))
+
+
+def test_an_edited_lineage_is_asked_for_when_the_window_closes() -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_labels(dividing_movie())
+    keeper = keeper_of(viewer)
+    scene = LineageScene(viewer)
+    scene.follow(layer)
+    linked = graph_of_numbers(observe(frames_of(layer)))
+    scene.editor.put(linked, "Link")
+    assert keeper.unsaved == []  # linked again in a moment
+    edges = linked.edges[:-1]
+    scene.editor.put(replace(linked, edges=edges), "Cut")
+    assert keeper.unsaved == [layer]
+    keeper.mark_saved(layer, "01_RES")
+    assert keeper.unsaved == []
+    scene.editor.undo()
+    assert keeper.unsaved == [layer]
+    scene.close()
+    keeper.stop(keep=False)
 
 
 def test_a_cell_without_a_track_is_an_error() -> None:

@@ -577,7 +577,8 @@ def test_several_lineages_of_one_mask_are_not_chosen_from(tmp_path: Path) -> Non
     layers, _ = mothers_and_daughters(tmp_path)
     viewer = viewer_with(layers[0])
     viewer.layers[0].metadata["medseg"]["path"] = "01_RES"
-    for own in ({"path": "01_RES"}, {"tracks_of": "m"}, {"tracks_of": "m"}):
+    made = {"tracks_of": str(viewer.layers[0].unique_id)}
+    for own in ({"path": "01_RES"}, made, made):
         tracks = viewer_with(layers[1]).layers.pop()
         known = tracks.metadata["medseg"]
         tracks.metadata = {"medseg": {**known, **own}}
@@ -587,3 +588,75 @@ def test_several_lineages_of_one_mask_are_not_chosen_from(tmp_path: Path) -> Non
     viewer.layers.pop()  # an edited one counts more than the one that was opened
     folder = beside.save(viewer, [viewer.layers[0]], tmp_path / "01_RES")
     assert (folder / "res_track.txt").exists()
+
+
+def test_of_a_pyramid_the_finest_level_is_saved(tmp_path: Path) -> None:
+    fine = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    units = ("mm", "mm")
+    viewer = ViewerModel()
+    image = viewer.add_image([fine, fine[::2, ::2]], scale=(0.5, 0.5), units=units)
+    assert image.multiscale
+    _writer.write_image(str(tmp_path / "i.tif"), *image.as_layer_data_tuple()[:2])
+    found = read_image(tmp_path / "i.tif")
+    np.testing.assert_array_equal(found.pixels, fine[None])
+    assert found.geometry.spacing == (0.5, 0.5)
+    mask = viewer.add_labels([fine, fine[::2, ::2]], scale=(0.5, 0.5), units=units)
+    _writer.write_mask(str(tmp_path / "m.tif"), *mask.as_layer_data_tuple()[:2])
+    seg = read_segmentation(tmp_path / "m.tif")
+    np.testing.assert_array_equal(seg.mask, fine)
+    assert seg.geometry.spacing == (0.5, 0.5)
+
+
+def test_a_view_of_a_mask_does_not_hide_whose_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "film.tif"
+    viewer = viewer_with(
+        *image_layers(Image.from_array(np.zeros((1, 4, 5), np.uint8)), "f", source=path)
+    )
+    mask = viewer.add_labels(np.ones((4, 5), np.uint8))
+    for own in ({"role": "view"}, {"role": "probability", "source": None}):
+        viewer.add_labels(np.ones((4, 5), np.uint8), metadata={"medseg": own})
+    lent = _writer.with_facts(mask.as_layer_data_tuple(), viewer)
+    assert facts_of(lent)["source"] == str(path)
+
+
+def test_a_mask_that_is_named_anew_keeps_its_lineage(tmp_path: Path) -> None:
+    from medseg.io.ctc import read_track_table
+    from medseg.lineage import TrackGraph
+    from medseg.napari_plugin.lineage_layers import show_tracks
+    from medseg.napari_plugin.mask_frames import frames_of
+    from medseg.track import observe
+
+    layers, rows = mothers_and_daughters(tmp_path)
+    viewer = ViewerModel()
+    mask = viewer.add_labels(layers[0][0])
+    cells = observe(frames_of(mask))
+    graph = TrackGraph.from_rows(rows, cells.frame, cells.label, cells.centroid)
+    show_tracks(viewer, mask, graph, None)
+    mask.name = "another"
+    folder = tmp_path / "01_RES"
+    mask.metadata = {"medseg": {"frames": range(3), "geometry": Geometry.pixels(2)}}
+    beside.save(viewer, [mask], folder)
+    assert read_track_table(folder / "res_track.txt") == tuple(rows)
+
+
+def test_tables_of_a_former_result_go(tmp_path: Path) -> None:
+    import json
+
+    layers, _ = mothers_and_daughters(tmp_path)
+    folder = _writer.save_result(tmp_path / "01_RES", layers)
+    for name in ("cells.csv", "mine.csv"):
+        (folder / name).write_text("1")
+    record = {"outputs": {"cells.csv": "0"}}
+    (folder / "medseg-run.json").write_text(json.dumps(record))
+    _writer.save_result(folder, layers)
+    left = {p.name for p in folder.glob("*.csv")}
+    assert left == {"mine.csv"}
+
+
+def test_large_labels_need_no_large_table(tmp_path: Path) -> None:
+    mask = np.array([[0, 3_000_000_000], [7, 0]], np.uint32)
+    pairs = np.array([[7, 1], [3_000_000_000, 2]])
+    found = _writer.relabelled(tmp_path, 0, mask, pairs)
+    np.testing.assert_array_equal(found, [[0, 2], [1, 0]])
+    with pytest.raises(FileError, match="1 cells of frame 0 have no track"):
+        _writer.relabelled(tmp_path, 0, mask, pairs[:1])
