@@ -25,7 +25,13 @@ from medseg.instances import InstanceRule
 from medseg.labels import Label, LabelSet
 from medseg.model_spec import Decoding, Inference, Network
 from medseg.predict import CellSize, Predictor, diameter, runner
-from medseg.predict.diameter import check_diameter, median_diameter, middle, settle
+from medseg.predict.diameter import (
+    check_diameter,
+    is_noise,
+    median_diameter,
+    middle,
+    settle,
+)
 from medseg.predict.diameter import typical as typical_size
 
 Look = Callable[[Tensor], Tensor]
@@ -329,3 +335,31 @@ def test_half_a_record_of_the_size_is_none(movie: Path, tmp_path: Path) -> None:
     assert track_size.size_of_movie(frames, tmp_path, made()) == size
     (movie / "t001.tif").write_bytes(b"II*\0")  # left to the run to report
     assert track_size.size_of_movie(frames, tmp_path, made()) == size
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (200, 50), (6, 40, 40)])
+def test_noise_is_told_from_everything_else(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(500, 15, shape)
+    assert is_noise(noise)
+    assert is_noise(rng.poisson(3.0, shape).astype(np.uint8))
+    assert not is_noise(np.full(shape, 7))
+    axes = (-2, -1)
+    assert not is_noise((noise + np.roll(noise, 1, axes[-1])) / 2)  # r = 0.5
+    cell = np.zeros(shape)
+    cell[..., 5:15, 5:15] = 3 * 15
+    assert not is_noise(noise + cell)
+    spoilt = noise - 500
+    spoilt[..., 0, 0] = np.nan
+    assert is_noise(spoilt)
+
+
+def test_in_noise_no_size_of_cells_is_looked_for() -> None:
+    noise = np.random.default_rng(1).normal(0.2, 0.1, (1, 64, 64)).astype(np.float32)
+    image = Image.from_array(noise)
+    with pytest.warns(ImageWarning, match="looks like noise alone"):
+        found = made().predict(image)
+    assert facts(found) == (10.0, "no cells")
+    np.testing.assert_array_equal(
+        found.mask, made(diameter="native").predict(image).mask
+    )

@@ -39,6 +39,8 @@ LEAST_SCALE, MOST_SCALE = 1 / 6, 6.0
 """What an image is scaled by at least and at most."""
 SAMPLE = 2**22
 """A scaled image of more pixels than this is measured in a part from its middle."""
+NOISE = 5.0
+"""Standard deviations up to which neighbouring pixels are taken as unrelated."""
 # Sizes are rounded to sixteenths of an octave (2 per cent): a bit that differs between
 # two machines then changes no scale, or next to never.
 _STEPS = 16
@@ -107,6 +109,28 @@ def median_diameter(mask: NDArray[Any], spacing: Sequence[float]) -> float:
     if mask.ndim == 3:
         return 2 * (3 * size / (4 * math.pi)) ** (1 / 3)
     return 2 * math.sqrt(size / math.pi)
+
+
+def is_noise(pixels: NDArray[Any]) -> bool:
+    """Return whether neighbouring pixels are as unrelated as those of white noise.
+
+    Enlarged enough, noise looks like a field full of cells. The correlation of
+    neighbours in noise is 0 with a standard deviation of one over the root of the
+    number of pixels (Bartlett 1946); it counts up to :data:`NOISE` of them.
+
+    Args:
+        pixels: One channel ``([Z,] Y, X)``. A constant image is no noise.
+    """
+    values = np.nan_to_num(pixels.astype(np.float64))
+    values -= values.mean()
+    power = float(np.square(values).mean())
+    if not power:
+        return False
+    pairs = (
+        (values[..., 1:, :] * values[..., :-1, :]).mean(),
+        (values[..., 1:] * values[..., :-1]).mean(),
+    )
+    return bool(max(map(abs, pairs)) / power * math.sqrt(values.size) < NOISE)
 
 
 def settle(look: Callable[[float], float], trained: float) -> CellSize:

@@ -9,7 +9,7 @@ from medseg.engines.ladder import Rung
 from medseg.errors import ImageWarning
 from medseg.geometry import Geometry
 from medseg.image import Image
-from medseg.predict.diameter import CellSize, median_diameter, middle, settle
+from medseg.predict.diameter import CellSize, is_noise, median_diameter, middle, settle
 from medseg.predict.masks import relative_spacing
 from medseg.predict.provenance import source
 from medseg.predict.runner import Inferred, Prepared, Progress, Runner
@@ -42,12 +42,28 @@ def run_sized(
             last = replace(found, mask=mask)
         return median_diameter(mask, spacing)
 
-    size = _fitting(runner, settle(try_scale, runner.trained), image)
+    if _is_noise(image):
+        size = CellSize(runner.trained, "no cells")
+    else:
+        size = _fitting(runner, settle(try_scale, runner.trained), image)
     scale = size.scale(runner.trained)
     if last.scale != scale:
         ready = prepared if scale == 1 else runner.prepare(image, scale)
         last = runner.run(ready, rung, progress)
     return replace(last, sizes=(size,))
+
+
+def _is_noise(image: Image) -> bool:
+    """Return whether there is nothing to see in (the middle of) an image; say so."""
+    part = image.pixels[(slice(None), *middle(image.spatial_shape, 1.0))]
+    if not all(map(is_noise, part)):
+        return False
+    problem = (
+        f"{source(image)} looks like noise alone (its neighbouring pixels are "
+        "unrelated); no size of cells is looked for"
+    )
+    warnings.warn(problem, ImageWarning, stacklevel=2)
+    return True
 
 
 def _fitting(runner: Runner, size: CellSize, image: Image) -> CellSize:
