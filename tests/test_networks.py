@@ -856,3 +856,20 @@ def test_a_rate_larger_than_the_map_is_a_1x1_convolution():
 def test_unknown_deeplab():
     with pytest.raises(ConfigError, match=r"network\.version: is 'v1'"):
         tiny("deeplab", version="v1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"widths": [-1, 4]}, "negative dimension -1"),
+        ({"widths": [0, 4]}, "without weights"),
+        ({"patch": 0}, "without weights"),
+    ],
+)
+def test_sizes_that_no_network_has_are_an_error_of_the_configuration(
+    arguments, message
+):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own
+        with pytest.raises(ConfigError, match=message):
+            build("unet", arguments)

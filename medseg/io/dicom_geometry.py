@@ -284,7 +284,9 @@ def _check_gaps(source: Source, gaps: NDArray[np.float64], names: list[str]) -> 
             f"a slice is missing or misplaced: a gap of {gaps[at]:.4f} mm after "
             f"{names[at]} where the spacing is {spacing:.4f} mm (tolerance "
             f"{tolerance:.4f} mm)",
-            "Complete the series",
+            "Complete the series"
+            if gaps[at] > 1.5 * spacing
+            else "Resample it to even slices, as its positions may be rounded",
         )
 
 

@@ -70,6 +70,12 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
             f"Choose {', '.join(known)}",
         )
     try:
-        return NETWORKS[name](**arguments)
-    except (TypeError, ValueError) as error:
+        network: nn.Module = NETWORKS[name](**arguments)
+    # What torch says to a negative width, a list without one, a stride of 0.
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
         raise ConfigError("network.arguments", str(error)) from error
+    empty = next((key for key, x in network.named_parameters() if not x.numel()), None)
+    if empty is not None:
+        problem = f"leave {name} a layer without weights ({empty})"
+        raise ConfigError("network.arguments", problem, "Use widths and sizes above 0")
+    return network
