@@ -344,13 +344,14 @@ def test_noise_is_told_from_everything_else(shape: tuple[int, ...]) -> None:
     assert is_noise(noise)
     assert is_noise(rng.poisson(3.0, shape).astype(np.uint8))
     assert not is_noise(np.full(shape, 7))
+    assert not is_noise(noise[..., :1, :])
     axes = (-2, -1)
     assert not is_noise((noise + np.roll(noise, 1, axes[-1])) / 2)  # r = 0.5
     cell = np.zeros(shape)
     cell[..., 5:15, 5:15] = 3 * 15
     assert not is_noise(noise + cell)
     spoilt = noise - 500
-    spoilt[..., 0, 0] = np.nan
+    spoilt[..., 0, 0], spoilt[..., 3, 4] = np.nan, np.inf
     assert is_noise(spoilt)
 
 

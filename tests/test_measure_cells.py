@@ -200,3 +200,5 @@ def test_a_huge_number_is_a_cell_like_any_other():
     labels[1:3, 1:4], labels[4:6, 5:8] = 2**40, 3
     rows = measure_frame(labels)
     assert [(row["cell"], row["area_px"]) for row in rows] == [(3, 6), (2**40, 6)]
+    with pytest.raises(ConfigError, match="-1 is negative"):
+        measure_frame(labels - 1)

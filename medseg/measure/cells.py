@@ -86,8 +86,10 @@ def measure_frame(
         column does not apply.
 
     Raises:
-        ConfigError: If image or geometry do not fit the mask.
+        ConfigError: If image or geometry do not fit the mask, or a label is negative.
     """
+    if labels.size and labels.min() < 0:
+        raise ConfigError("labels", f"{labels.min()} is negative", "Relabel it")
     geometry = geometry or (image.geometry if image is not None else None)
     spacing = micrometres(geometry, labels.ndim)
     pixels = _pixels(labels, image)

@@ -119,12 +119,14 @@ def is_noise(pixels: NDArray[Any]) -> bool:
     number of pixels (Bartlett 1946); it counts up to :data:`NOISE` of them.
 
     Args:
-        pixels: One channel ``([Z,] Y, X)``. A constant image is no noise.
+        pixels: One channel ``([Z,] Y, X)``. A constant image, or one of a single row
+            or column, is no noise.
     """
-    values = np.nan_to_num(pixels.astype(np.float64))
+    known = np.isfinite(pixels)
+    values = np.where(known, pixels.astype(np.float64), 0.0)
     values -= values.mean()
     power = float(np.square(values).mean())
-    if not power:
+    if not power or min(values.shape[-2:]) < 2:
         return False
     pairs = (
         (values[..., 1:, :] * values[..., :-1, :]).mean(),
