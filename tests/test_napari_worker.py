@@ -24,6 +24,7 @@ from model_builders import (
     tiny_spec,
     window_spec,
 )
+from scipy import ndimage
 
 from medseg.datasets.synthetic import chest_film
 from medseg.errors import ConfigError, DiskError
@@ -58,8 +59,15 @@ LONG = 900.0  # a busy machine imports torch slowly
 TORCH = Options(engine="torch", device="cpu")
 ALL = Options("torch", "cpu", probabilities=True, uncertainty=True)
 RNG = np.random.default_rng(0)
-FILM = Image.from_array(RNG.integers(0, 4096, (1, 21, 17)).astype(np.uint16))
-VOLUME = Image.from_array(RNG.integers(0, 4096, (1, 4, 21, 17)).astype(np.int16))
+
+
+def spots(*shape: int) -> np.ndarray:
+    """Return blurred noise: sharp noise is not looked at for the size of cells."""
+    return ndimage.uniform_filter(4096 * RNG.random(shape), 3, axes=(-2, -1))
+
+
+FILM = Image.from_array(spots(1, 21, 17).astype(np.uint16))
+VOLUME = Image.from_array(spots(1, 4, 21, 17).astype(np.int16))
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
