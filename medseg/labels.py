@@ -12,6 +12,8 @@ import numpy as np
 from medseg.errors import ConfigError
 
 Kind = Literal["exclusive", "overlapping", "instances"]
+GREY = "#9aa0a6"
+"""Of labels for which nobody chose a colour."""
 _COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 

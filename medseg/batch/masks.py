@@ -21,14 +21,12 @@ import numpy as np
 from medseg.batch.items import MAPS
 from medseg.errors import ConfigError, FileError
 from medseg.io import IMAGE_SUFFIXES, is_image_name, read_image, read_segmentation
-from medseg.labels import Label, LabelSet, chest_labels
+from medseg.labels import GREY, Label, LabelSet, chest_labels
 from medseg.metrics.cases import UNIONS
 from medseg.segmentation import Segmentation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_GREY = "#9aa0a6"
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,7 @@ def labels_named(names: Iterable[str], labels: LabelSet | None = None) -> LabelS
     colours = {x.name: x.colour for x in labels or chest_labels()}
     return LabelSet(
         tuple(
-            Label(i, name, colours.get(name, _GREY)) for i, name in enumerate(names, 1)
+            Label(i, name, colours.get(name, GREY)) for i, name in enumerate(names, 1)
         ),
         "overlapping",
     )

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from medseg.labels import LabelSet
     from medseg.measure.tracks import Scale
 
-_GREY = "#9aa0a6"
-
 Inputs = Annotated[
     list[Path], typer.Argument(metavar="IN...", help="Images, folders, DICOM series.")
 ]
@@ -222,7 +220,7 @@ def parse_names(text: str | None) -> LabelSet | None:
     Raises:
         ConfigError: If it is anything else.
     """
-    from medseg.labels import Label, LabelSet, cell_labels
+    from medseg.labels import GREY, Label, LabelSet, cell_labels
 
     if text is None:
         return None
@@ -233,7 +231,7 @@ def parse_names(text: str | None) -> LabelSet | None:
     if len(pairs) < len(found):
         remedy = "Give a value and a name each, as 1=liver,2=tumour, or cells"
         raise ConfigError("--names", f"is {text!r}", remedy)
-    return LabelSet(tuple(Label(int(v), name, _GREY) for v, name in pairs))
+    return LabelSet(tuple(Label(int(v), name, GREY) for v, name in pairs))
 
 
 def parse_structures(texts: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -62,7 +62,7 @@ def read_segmentation(
         notes = (*file.notes, *late)
     for note in notes:
         warnings.warn(f"{printable(path)}: {note}", ImageWarning, stacklevel=2)
-    pixels = whole_numbers(path, pixels)
+    pixels = integer_labels(path, pixels)
     if stored is not None and labels is not None:
         pixels = _by_name(pixels, stored, labels)
     return Segmentation(fit(path, pixels, chosen), chosen, file.geometry)
@@ -78,7 +78,7 @@ def _is_dicom(path: Path) -> bool:
         return False  # `opened` says why
 
 
-def whole_numbers(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
+def integer_labels(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
     """Return labels as integers: many programs store masks as floats.
 
     Raises:
@@ -176,7 +176,7 @@ def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmen
             raise FileError(path, f"has size {here}, its neighbours {there}")
         if labels is None:
             found.append(_one_label(path, stored))
-        masks.append(whole_numbers(path, pixels))
+        masks.append(integer_labels(path, pixels))
         geometry = file.geometry
     if labels is None:
         order = sorted(range(len(found)), key=lambda i: found[i].labels[0].value)

@@ -20,7 +20,7 @@ from medseg.errors import (
 )
 from medseg.image import Image
 from medseg.io.limits import Limits
-from medseg.io.masks import whole_numbers
+from medseg.io.masks import integer_labels
 from medseg.io.numbered import by_number, names_in
 from medseg.io.read import meta_of, opened, opened_page
 from medseg.io.sniff import SUFFIXES, is_image_name, suffix_of
@@ -120,7 +120,7 @@ class Movie:
         if len(pixels) != 1:
             problem = f"{len(pixels)} channels, numbered cells have one"
             raise FileError(path, problem, "Save one channel of numbers")
-        return whole_numbers(path, pixels)[0]
+        return integer_labels(path, pixels)[0]
 
     def _path(self, index: int) -> Path:
         if not 0 <= index < len(self):
