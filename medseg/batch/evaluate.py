@@ -14,7 +14,7 @@ from medseg.batch.masks import MaskFiles, find_masks, read_masks
 from medseg.batch.tables import write_text
 from medseg.errors import ConfigError, FileError, MedsegError
 from medseg.labels import LabelSet
-from medseg.measure import measure, to_csv
+from medseg.measure import chest, to_csv
 from medseg.metrics import aggregate
 from medseg.metrics.cases import (
     TOLERANCES,
@@ -27,8 +27,6 @@ from medseg.metrics.cases import (
 )
 from medseg.metrics.evaluation import Evaluation, Problem
 from medseg.segmentation import Segmentation
-
-_CHEST = {"right_lung", "left_lung", "heart"}
 
 
 @dataclass(frozen=True)
@@ -291,9 +289,10 @@ def _missing(
 
 def _ratio(seg: Segmentation | None) -> float:
     film = seg.as_film() if seg is not None else None
-    if film is None or film.geometry.ndim != 2 or not set(film.labels.names) >= _CHEST:
+    if film is None or film.geometry.ndim != 2:
         return math.nan
-    return measure(film).ctr
+    drawn = set(film.labels.names) >= set(chest.STRUCTURES)
+    return chest.measure(film).ctr if drawn else math.nan
 
 
 def _ctr_agreement(results: Mapping[str, _CaseResult]) -> aggregate.Agreement | None:

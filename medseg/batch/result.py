@@ -20,7 +20,6 @@ from medseg.measure import Doubt, assess, chest
 from medseg.segmentation import Segmentation
 
 Row = dict[str, float | str | None]
-_CHEST = {"right_lung", "left_lung", "heart"}
 
 
 def write(seg: Segmentation, item: Item, job: Job) -> tuple[Path, ...]:
@@ -70,7 +69,7 @@ def measure_mask(seg: Segmentation) -> Row:
 def _row(seg: Segmentation, score: float | None, found: Doubt) -> Row:
     row: Row = {}
     reasons = found.reasons
-    if set(seg.labels.names) >= _CHEST:
+    if set(seg.labels.names) >= set(chest.STRUCTURES):
         film = seg.as_film()
         if film.geometry.ndim == 2:
             row = chest.measure(film).to_row()

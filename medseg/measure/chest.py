@@ -26,6 +26,9 @@ from medseg.segmentation import Segmentation
 
 Mask = NDArray[np.bool_]
 
+# What the measurements are taken of.
+STRUCTURES = ("right_lung", "left_lung", "heart")
+
 # Pieces below this share of their structure do not move the lines: one stray
 # pixel at the image edge would otherwise be the width of the thorax.
 _SPECK = 0.1
@@ -173,7 +176,7 @@ def measure(seg: Segmentation) -> ChestMeasurement:
             f"the mask has {counted(seg.spatial_shape[0], 'slice')}",
             "Measure one film at a time",
         )
-    right, left, heart = (_extent(seg, n) for n in ("right_lung", "left_lung", "heart"))
+    right, left, heart = (_extent(seg, name) for name in STRUCTURES)
     thorax_line = width_line([right, left])
     heart_line = width_line([heart])
     height, width = _pixel_size(seg)

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import ConfigError
-from medseg.measure.chest import measure
+from medseg.measure.chest import STRUCTURES, measure
 from medseg.postprocess import piece_sizes
 from medseg.segmentation import Segmentation
 
@@ -194,10 +194,9 @@ def expected_dice(probability: NDArray[np.floating], mask: NDArray[np.bool_]) ->
 
 def _shape_grounds(seg: Segmentation) -> Iterator[tuple[str, float]]:
     seg = seg.as_film()
-    needed = ("right_lung", "left_lung", "heart")
-    if seg.geometry.ndim != 2 or not set(needed) <= set(seg.labels.names):
+    if seg.geometry.ndim != 2 or not set(STRUCTURES) <= set(seg.labels.names):
         return
-    right, left, heart = (seg.structure(name) for name in needed)
+    right, left, heart = (seg.structure(name) for name in STRUCTURES)
     if not (right.any() and left.any() and heart.any()):
         return
     for name, value in _quantities(seg, right, left, heart).items():
