@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -14,6 +15,30 @@ from medseg.errors import ConfigError
 from medseg.geometry import Geometry
 from medseg.labels import LabelSet
 
+_MASK_HASH = "mask_sha256"
+
+
+def mask_hash(mask: NDArray[Any]) -> str:
+    """Return the sha256 of a mask's values, whatever integer type holds them."""
+    smallest = np.min_scalar_type(int(mask.max(initial=0)))
+    values = np.ascontiguousarray(mask.astype(smallest, copy=False))
+    return hashlib.sha256(values.data).hexdigest()
+
+
+def stamped(provenance: Mapping[str, Any], mask: NDArray[Any]) -> dict[str, Any]:
+    """Return the provenance of a mask with the hash of the mask in it."""
+    return {**provenance, _MASK_HASH: mask_hash(mask)}
+
+
+def genuine(provenance: Mapping[str, Any], mask: NDArray[Any]) -> Mapping[str, Any]:
+    """Return a provenance if it is stamped with this mask, else an empty one.
+
+    Where it is another mask's, somebody has changed the mask since, and no model made
+    it as it is.
+    """
+    stamp = provenance.get(_MASK_HASH)
+    return provenance if stamp and stamp == mask_hash(mask) else {}
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -24,7 +49,8 @@ class Segmentation:
             label. Exclusive labels and instances: ``([Z,] Y, X)`` of label values.
         labels: What the channels or values mean.
         geometry: That of the image.
-        provenance: Model name and hash, versions, engine, parameters, input hash.
+        provenance: Model name and hash, versions, engine, parameters, input hash,
+            and the hash of the mask that all this is about.
         probabilities: ``(K, [Z,] Y, X)`` float32 in [0, 1], if asked for.
         uncertainty: ``([Z,] Y, X)`` float32 in [0, 1], if asked for.
 

@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 from medseg.batch import BatchOptions, Summary, run_batch
 from medseg.image import Image
 from medseg.labels import Label, LabelSet
-from medseg.segmentation import Segmentation
+from medseg.segmentation import Segmentation, stamped
 
 NUMBERED = LabelSet((Label(1, "object", "#ffffff"),), "instances")
 SIDE = 8
@@ -61,12 +61,12 @@ class NumberPredictor:
         probabilities: bool = False,
         uncertainty: bool = False,
     ) -> Segmentation:
-        shape = prepared.spatial_shape
+        shape, mask = prepared.spatial_shape, inferred.astype(np.uint16)
         return Segmentation(
-            inferred.astype(np.uint16),
+            mask,
             self.labels,
             prepared.geometry,
-            {"device": "cpu", "fallbacks": []},
+            stamped({"device": "cpu", "fallbacks": []}, mask),
             np.zeros((1, *shape), np.float32) if probabilities else None,
             np.zeros(shape, np.float32) if uncertainty else None,
         )

@@ -29,6 +29,7 @@ from fakes import (
     write_number,
 )
 from malformed import FILES
+from malformed_dicom import STACK, series
 from PIL import Image as PillowImage
 
 from medseg.batch import (
@@ -269,6 +270,20 @@ def test_an_output_inside_the_input_is_not_scanned(tmp_path: Path) -> None:
     assert [item.name for item in plan.items] == ["a.png"]
 
 
+@pytest.mark.parametrize("earlier", ["m1", "."])
+def test_masks_of_an_earlier_run_are_no_films(tmp_path: Path, earlier: str) -> None:
+    """Films beside them are, also in the same folder."""
+    folder = tmp_path / "in"
+    write_number(folder / "a.png", 1)
+    out = folder / earlier
+    run_batch([folder / "a.png"], out, NumberPredictor(), BatchOptions(format="tif"))
+    write_number(out / "film.png", 2)
+    plan = make_plan([folder], tmp_path / "m2", NUMBERED)
+    film = "film.png" if earlier == "." else "m1/film.png"
+    assert [item.name for item in plan.items] == ["a.png", film]
+    assert plan.ignored > 0
+
+
 @pytest.mark.parametrize("out", ["file", "mask.png"])
 def test_the_output_is_a_folder(tmp_path: Path, out: str) -> None:
     write_number(tmp_path / "in" / "a.png", 1)
@@ -457,6 +472,23 @@ def test_numbers_stand_in_for_names_in_all_that_is_written(tmp_path: Path) -> No
     assert [p.source.name for p in seen if p.entry and p.entry.error] == ["Bob.png"]
 
 
+def test_numbers_stand_in_for_the_names_of_slices(tmp_path: Path) -> None:
+    """A series that lacks one says after which: the third of the folder."""
+    folder = tmp_path / "in" / "Ann"
+    folder.mkdir(parents=True)
+    pixels = np.zeros((5, 4, 4), STACK.dtype)
+    series(folder, lambda i, ds: None if i == 2 else ds, pixels)
+    for path in list(folder.iterdir()):  # 0, 7, 1 and 8
+        path.rename(path.with_name(f"SMITH_{path.name}"))
+    options = BatchOptions(anonymous_names=True, workers=0)
+    summary = run_batch([tmp_path / "in"], tmp_path / "out", NumberPredictor(), options)
+    assert summary.failed == 1
+    said = (tmp_path / "out" / "failures.csv").read_text()
+    assert "after file 3 where" in said
+    for path in (tmp_path / "out").iterdir():
+        assert b"SMITH" not in path.read_bytes(), path
+
+
 def test_a_number_that_passes_to_another_file_is_done_again(tmp_path: Path) -> None:
     films = [write_number(tmp_path / "in" / f"{n}.png", ord(n)) for n in "bc"]
     same = films[0].stat()
@@ -579,7 +611,9 @@ def test_verify_finds_a_mask_with_other_bytes(tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(tmp_path / "in", out)
     mask = out / films[0].relative_to(tmp_path / "in")
+    written = mask.stat().st_mtime_ns
     mask.write_bytes(mask.read_bytes()[:-1] + b"?")
+    os.utime(mask, ns=(written, written))  # as a disk loses a bit
     assert str(run(tmp_path / "in", out)) == "0 done, 0 failed, 3 skipped"
     assert str(run(tmp_path / "in", out, verify=True)) == "1 done, 0 failed, 2 skipped"
 

@@ -29,7 +29,6 @@ from fakes import (
     ChestPredictor,
     NumberPredictor,
     run,
-    tree,
     write_folder,
     write_number,
 )
@@ -63,7 +62,7 @@ from medseg.errors import (
     PlanError,
 )
 from medseg.geometry import Geometry
-from medseg.io import atomic, lock
+from medseg.io import atomic, lock, read_segmentation
 from medseg.measure import ChestMeasurement, assess
 from medseg.model import save_model
 from medseg.model_spec import Decoding
@@ -525,14 +524,19 @@ def test_a_model_in_a_folder_goes_through_a_run(tmp_path: Path, kind: str) -> No
     save_model(model, spec, network)
     assert load.load_labels([model]) == spec.labels
     write_folder(tmp_path / "in", 2)
-    trees = []
+    masks = []
     for count in (1, 2):
         predictor = load.load_predictor([model] * count, engine="torch")
         assert predictor.streams == 1
         out = tmp_path / f"out{count}"
         assert run_batch([tmp_path / "in"], out, predictor).done == 2
-        trees.append({k: v for k, v in tree(out).items() if k.startswith("ward")})
-    assert trees[0] == trees[1]  # the mean of a model with itself
+        masks.append(
+            [read_segmentation(p) for p in sorted(out.glob("ward*/film*"))]
+        )
+    for one, mean in zip(*masks, strict=True):  # of a model with itself
+        np.testing.assert_array_equal(one.mask, mean.mask)
+        assert len(one.provenance["models"]) == 1
+        assert len(mean.provenance["models"]) == 2
 
 
 def test_one_film_a_processor_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

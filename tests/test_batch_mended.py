@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tifffile
 from fakes import ChestPredictor, NumberPredictor, tree, write_number
 from PIL import Image as PillowImage
 
 from medseg.batch import BatchOptions, Summary, run_batch
+from medseg.batch.masks import find_masks
 from medseg.errors import PlanError
 from medseg.io import read_image, read_segmentation, write_segmentation
+from medseg.segmentation import stamped
 
 OPTIONS = BatchOptions(workers=0)
 
@@ -89,8 +92,7 @@ def test_a_mended_film_is_measured_as_it_is_now(tmp_path: Path, split: bool) -> 
         mask = seg.mask.copy()
         mask[2, 5, 1:-1] = 1  # the heart, two pixels wider
         write_segmentation(replace(seg, mask=mask), path)
-    # So small a file may have as many bytes as before.
-    again = run(tmp_path, ChestPredictor(), split_labels=split, verify=True)
+    again = run(tmp_path, ChestPredictor(), split_labels=split)
     assert again.skipped == 1
     now = row(tmp_path, "a.png")
     assert float(now["ctr"]) == pytest.approx(before * 6 / 4)
@@ -134,6 +136,117 @@ def test_a_damaged_mask_is_written_again(tmp_path: Path) -> None:
     mask.write_bytes(mask.read_bytes()[:30])
     assert run(tmp_path).done == 1
     assert tree(tmp_path / "out") == wanted
+
+
+def test_masks_saved_by_another_program_are_kept_and_measured(tmp_path: Path) -> None:
+    """They state no names; the second has as many bytes as the first."""
+    write_number(tmp_path / "in" / "a.png", 9)
+    run(tmp_path, ChestPredictor())
+    before = float(row(tmp_path, "a.png")["ctr"])
+    path = tmp_path / "out" / "a.tif"
+    mask, sizes = read_segmentation(path).mask.copy(), set()
+    for column, widths in ((1, 5), (6, 6)):
+        mask[2, 5, column] = 1  # the heart, wider by a pixel each time
+        tifffile.imwrite(path, mask)
+        mended = path.read_bytes()
+        sizes.add(len(mended))
+        assert run(tmp_path, ChestPredictor()).skipped == 1
+        assert path.read_bytes() == mended
+        now = row(tmp_path, "a.png")
+        assert "changed by hand" in now["message"]
+        assert float(now["ctr"]) == pytest.approx(before * widths / 4, abs=1e-4)
+    assert len(sizes) == 1
+
+
+def test_a_mask_drawn_for_a_case_that_failed_is_kept(tmp_path: Path) -> None:
+    films(tmp_path)
+    good = (tmp_path / "in" / "0.png").read_bytes()
+    (tmp_path / "in" / "0.png").write_bytes(b"broken")
+    assert run(tmp_path).failed == 1
+    mask = tmp_path / "out" / "0.png"
+    mask.write_bytes((tmp_path / "out" / "1.png").read_bytes())
+    drawn = mend(mask)
+    (tmp_path / "in" / "0.png").write_bytes(good)
+    assert run(tmp_path).failed == 0
+    assert mask.read_bytes() == drawn
+
+
+def test_an_image_in_the_place_of_a_mask_is_not_replaced(tmp_path: Path) -> None:
+    films(tmp_path)
+    run(tmp_path)
+    write_number(tmp_path / "in" / "new.png", 3)
+    mine = tmp_path / "out" / "new.png"
+    PillowImage.new("RGB", (8, 8), (1, 2, 3)).save(mine)
+    before = mine.read_bytes()
+    summary = run(tmp_path)
+    assert (summary.done, summary.failed, summary.skipped) == (0, 1, 2)
+    assert mine.read_bytes() == before
+    failures = (tmp_path / "out" / "failures.csv").read_text()
+    assert "new.png is not what a run wrote there, and is no mask" in failures
+    assert run(tmp_path, overwrite=True).done == 3
+
+
+def test_a_mended_mask_of_another_form_is_kept_when_its_form_comes_again(
+    tmp_path: Path,
+) -> None:
+    films(tmp_path, 1)
+    run(tmp_path, format="tif")
+    mended = mend(tmp_path / "out" / "0.tif")
+    run(tmp_path, format="nii.gz")
+    assert "stays beside" in row(tmp_path, "0.png")["message"]
+    assert run(tmp_path, format="tif").skipped == 1
+    assert (tmp_path / "out" / "0.tif").read_bytes() == mended
+    assert not (tmp_path / "out" / "0.nii.gz").exists()  # the model's, and superseded
+
+
+def test_a_model_s_mask_that_no_journal_knows_is_no_person_s_work(
+    tmp_path: Path,
+) -> None:
+    """As a run leaves it that dies after the mask and before its line."""
+    films(tmp_path, 1)
+    run(tmp_path)
+    seg = read_segmentation(tmp_path / "out" / "0.png")
+    other = seg.mask + 1
+    made = replace(seg, mask=other, provenance=stamped({"model": "another"}, other))
+    write_segmentation(made, tmp_path / "out" / "0.png")
+    assert run(tmp_path).done == 1
+    assert row(tmp_path, "0.png")["message"] == ""
+
+
+def test_the_mask_of_another_image_is_replaced_with_a_word(tmp_path: Path) -> None:
+    films(tmp_path, 1)
+    run(tmp_path)
+    write_number(tmp_path / "in" / "0.png", 200)
+    assert run(tmp_path).done == 1
+    said = row(tmp_path, "0.png")["message"]
+    assert said == "the mask of another image had this name"
+    (tmp_path / "in" / "0.png").write_bytes(b"broken")
+    assert run(tmp_path).failed == 1
+    assert "The mask of an earlier run stays" in row(tmp_path, "0.png")["message"]
+
+
+def test_an_image_named_as_a_map_is_mended_and_measured_as_any_other(
+    tmp_path: Path,
+) -> None:
+    write_number(tmp_path / "in" / "of_uncertainty.v2" / "a_uncertainty.png", 9)
+    run(tmp_path)
+    path = tmp_path / "out" / "of_uncertainty.v2" / "a_uncertainty.png"
+    mended = mend(path)
+    assert run(tmp_path).skipped == 1
+    assert path.read_bytes() == mended
+    assert list(find_masks(tmp_path / "out")) == ["of_uncertainty.v2/a_uncertainty"]
+    path.with_name("a.png").write_bytes(mended)  # the mask, and now its map
+    assert list(find_masks(tmp_path / "out")) == ["of_uncertainty.v2/a"]
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_an_image_of_one_value_is_done_with_a_word(tmp_path: Path, number: int) -> None:
+    path = write_number(tmp_path / "in" / "0.png", number)
+    PillowImage.new("L", (8, 8), number).save(path)
+    run(tmp_path)
+    said = f"all pixels are {number}: nothing is to be seen"
+    assert row(tmp_path, "0.png")["message"].startswith(said)
+    assert row(tmp_path, "0.png")["cells"] == str(int(number > 0))
 
 
 def test_files_that_no_run_has_written_are_not_replaced(tmp_path: Path) -> None:

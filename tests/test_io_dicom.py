@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pydicom
 import pytest
 from malformed_dicom import FILM, STACK, dataset, dicom, series
 
@@ -14,7 +16,7 @@ from medseg.errors import FileError, ImageWarning, MedsegError
 from medseg.geometry import Geometry
 from medseg.io import probe, read_image, read_segmentation, write_segmentation
 from medseg.labels import Label, LabelSet, chest_labels
-from medseg.segmentation import Segmentation
+from medseg.segmentation import Segmentation, stamped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -335,6 +337,7 @@ def test_a_film_segmentation_comes_back(
     np.testing.assert_array_equal(back.mask, seg.mask)
     assert back.labels == labels
     assert back.geometry == seg.geometry
+    assert back.provenance == {}
     first = path.read_bytes()
     write_segmentation(seg, path, source=source)
     assert path.read_bytes() == first
@@ -345,6 +348,26 @@ def test_a_film_segmentation_comes_back(
         read_segmentation(path, one).structure(one.names[0]),
         seg.structure(one.names[0]),
     )
+
+
+@pytest.mark.parametrize("labels", [chest_labels(), EXCLUSIVE], ids=lambda x: x.kind)
+def test_a_segmentation_says_where_it_was_measured_and_what_made_it(
+    labels: LabelSet, tmp_path: Path
+) -> None:
+    source = tmp_path / "film.dcm"
+    source.write_bytes(_complete(ImagerPixelSpacing=[0.2, 0.1]))
+    geometry = read_image(source).geometry
+    assert geometry.detector_plane
+    seg = _film_mask(geometry, labels)
+    seg = replace(seg, provenance=stamped({"model": "m"}, seg.mask))
+    write_segmentation(seg, tmp_path / "m.dcm", source=source)
+    back = read_segmentation(tmp_path / "m.dcm")
+    assert back.geometry == geometry
+    assert back.provenance["model"] == "m"
+    stored = pydicom.dcmread(tmp_path / "m.dcm")
+    stored.PixelData = bytes(255 - byte for byte in stored.PixelData)
+    stored.save_as(tmp_path / "m.dcm")
+    assert read_segmentation(tmp_path / "m.dcm").provenance == {}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import io
 import json
 import os
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
@@ -30,7 +32,7 @@ from medseg.io import (
 )
 from medseg.io.block import Block, parse_block
 from medseg.labels import Label, LabelSet, chest_labels
-from medseg.segmentation import Segmentation
+from medseg.segmentation import Segmentation, stamped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,12 +189,69 @@ def test_split_masks_that_do_not_fit(tmp_path: Path) -> None:
         read_segmentation(folder, LAYERS)
 
 
+def test_split_masks_of_other_formats_are_of_0_and_1(tmp_path: Path) -> None:
+    layers = np.stack([MAP == 1, MAP == 2]).astype(np.uint8)
+    for labels, mask in ((LAYERS, layers), (BONES, MAP)):
+        seg = Segmentation(mask, labels, Geometry.pixels(2))
+        written = write_segmentation(seg, tmp_path / "m.nii.gz", split_labels=True)
+        assert [str(p.relative_to(tmp_path)) for p in written] == [
+            "m/a.nii.gz",
+            "m/b.nii.gz",
+        ]
+        for path, name in zip(written, "ab", strict=True):
+            stored = read_image(path, stored=True).pixels[0]
+            np.testing.assert_array_equal(stored, seg.structure(name))
+            back = read_segmentation(path)
+            np.testing.assert_array_equal(back.structure(name), seg.structure(name))
+
+
+MADE = {"model": "m", "parameters": {"thresholds": [0.5, 0.25]}}
+
+
+@pytest.mark.parametrize("labels", [BONES, LAYERS, CELLS], ids=lambda x: x.kind)
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".tif", ".png"])
+def test_the_provenance_goes_with_the_mask_until_it_is_changed(
+    labels: LabelSet, suffix: str, tmp_path: Path
+) -> None:
+    channels = labels.kind == "overlapping"
+    mask = np.stack([MAP == 1, MAP == 2]) if channels else MAP.astype(np.int64)
+    path = tmp_path / f"m{suffix}"
+    split = channels and suffix == ".png"
+    seg = Segmentation(mask, labels, Geometry.pixels(2), stamped(MADE, mask))
+    write_segmentation(seg, path, split_labels=split)
+    back = read_segmentation(path)
+    assert back.provenance == seg.provenance
+    write_segmentation(back, path, split_labels=split)
+    assert read_segmentation(path).provenance == back.provenance
+    changed = mask.copy()
+    changed[..., 0, 0] = 1
+    write_segmentation(replace(back, mask=changed), path, split_labels=split)
+    assert read_segmentation(path).provenance == {}
+    write_segmentation(replace(seg, provenance=MADE), path, split_labels=split)
+    assert read_segmentation(path).provenance == {}  # of which mask is not said
+
+
+def test_a_mask_changed_by_another_program_has_no_provenance(tmp_path: Path) -> None:
+    """nibabel keeps the header's extension, in which the provenance is."""
+    path = tmp_path / "m.nii"
+    seg = Segmentation(MAP[None], BONES, Geometry.pixels(3), stamped(MADE, MAP))
+    write_segmentation(seg, path)
+    stored = nib.load(path)
+    pixels = np.array(stored.dataobj)
+    nib.save(nib.Nifti1Image(pixels, stored.affine, stored.header), path)
+    assert read_segmentation(path).provenance["model"] == "m"
+    nib.save(nib.Nifti1Image(2 - pixels, stored.affine, stored.header), path)
+    assert read_segmentation(path).labels == BONES
+    assert read_segmentation(path).provenance == {}
+
+
 def test_what_a_png_cannot_hold(tmp_path: Path) -> None:
     seg = Segmentation(np.zeros((2, 2, 2), np.uint8), LAYERS, Geometry.pixels(2))
     with pytest.raises(FileError, match=r"2 overlapping labels.*\.tif"):
         write_segmentation(seg, tmp_path / "m.png")
-    with pytest.raises(FileError, match=r"Name it \.png"):
-        write_segmentation(seg, tmp_path / "m.tif", split_labels=True)
+    cells = Segmentation(MAP, CELLS, Geometry.pixels(2))
+    with pytest.raises(FileError, match="cannot hold instances"):
+        write_segmentation(cells, tmp_path / "m.png", split_labels=True)
     volume = Segmentation(np.zeros((2, 2, 2), np.uint8), BONES, Geometry.pixels(3))
     with pytest.raises(FileError, match="volume"):
         write_segmentation(volume, tmp_path / "m.png")
@@ -684,7 +743,8 @@ def test_inputs_are_never_touched(tmp_path: Path) -> None:
 
 
 def test_no_free_text_is_written(tmp_path: Path) -> None:
-    seg = Segmentation(MAP, BONES, Geometry.pixels(2), {"patient": "canary"})
+    made = stamped({"patient": "canary", "model": "m"}, MAP)
+    seg = Segmentation(MAP, BONES, Geometry.pixels(2), made)
     for suffix in (".nii", ".nrrd", ".mha", ".tif", ".png"):
         write_segmentation(seg, tmp_path / f"m{suffix}")
         assert b"canary" not in (tmp_path / f"m{suffix}").read_bytes()

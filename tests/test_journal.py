@@ -17,7 +17,6 @@ from medseg.batch.journal import (
     Journal,
     Output,
     hash_config,
-    hash_file,
     hash_source,
     is_done,
 )
@@ -43,7 +42,7 @@ def finished(tmp_path: Path) -> tuple[Item, Entry]:
         size=item.size,
         mtime_ns=item.mtime_ns,
         sha256=hash_source(item),
-        outputs=(Output("a.png", 4, hash_file(mask)),),
+        outputs=(Output.of(mask.parent, "a.png"),),
     )
     return item, done
 
@@ -179,13 +178,30 @@ def test_a_mask_of_another_size_or_none_is_not_done(
     assert not ready(*finished, tmp_path / "out")
 
 
-def test_only_verify_sees_other_bytes_of_the_same_size(
+def test_other_bytes_of_the_same_size_are_seen_by_their_time_or_by_verify(
     finished: tuple[Item, Entry], tmp_path: Path
 ) -> None:
     assert ready(*finished, tmp_path / "out", verify=True)
-    (tmp_path / "out" / "a.png").write_bytes(b"kasm")
+    mask = tmp_path / "out" / "a.png"
+    then = mask.stat().st_mtime_ns
+    os.utime(mask, ns=(then + 1, then + 1))
+    assert ready(*finished, tmp_path / "out")  # touched
+    mask.write_bytes(b"kasm")
+    assert not ready(*finished, tmp_path / "out")
+    os.utime(mask, ns=(then, then))
     assert ready(*finished, tmp_path / "out")
     assert not ready(*finished, tmp_path / "out", verify=True)
+
+
+def test_what_was_written_last_to_a_path_is_found_by_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append(entry("a.png", outputs=(Output("a.png", 4, "ff"),)))
+    journal.append(entry("a.jpg", outputs=(Output("a.png", 5, "ee"),)))
+    journal.append(entry("b.png", status="failed"))
+    entries = journal.read()
+    assert entries.written("a.png") == Output("a.png", 5, "ee")
+    assert entries.written("b.png") is None
+    assert set(entries.paths()) == {"a.png"}
 
 
 def test_a_touched_source_is_done_and_a_changed_one_is_not(

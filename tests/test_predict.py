@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
 import weakref
@@ -548,6 +549,31 @@ def test_a_volume_goes_through_slice_by_slice(
                 whole.probabilities[:, z], one.probabilities, atol=1e-6
             )
             np.testing.assert_allclose(whole.uncertainty[z], one.uncertainty, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(4, 5, 6), (4, 300, 200)])
+def test_the_maps_of_a_volume_are_kept_on_the_smaller_grid(
+    size: tuple[int, int, int],
+) -> None:
+    """Of thumbnails those of the network would be a hundred times as large."""
+    model = function_model(tiny_spec(), soft)
+    network = model.spec.inference.size
+    volume = Image.from_array(RNG.normal(size=(1, *size)).astype(np.float32))
+    predictor = torch_predictor(model)
+    values = predictor.infer(predictor.prepare(volume)).values
+    grid = min(network, size[1:], key=math.prod)
+    assert values.shape[1:] == (size[0], *grid)
+
+
+@pytest.mark.parametrize("size", [(9, 1, 12), (9, 12, 1)])
+def test_a_film_whose_single_slice_is_not_the_first_axis_is_refused(
+    size: tuple[int, int, int],
+) -> None:
+    predictor = torch_predictor(function_model(tiny_spec(), soft))
+    wrong = rf"9 slices of {size[1]} x {size[2]} pixels\. Store it with its single"
+    with pytest.raises(FileError, match=wrong):
+        predictor.predict(Image.from_array(np.zeros((1, *size), np.float32)))
+    predictor.predict(Image.from_array(np.zeros((1, 1, 9, 12), np.float32)))
 
 
 # Flips and ensembles

@@ -256,6 +256,18 @@ def test_models_of_different_ways_are_not_averaged() -> None:
         Predictor([one, other], engine="torch")
 
 
+def test_models_that_learnt_cells_of_different_sizes_are_not_averaged() -> None:
+    models = [
+        function_model(
+            cell_spec(inference=Inference("sliding_window", (16, 16), diameter=size)),
+            bright,
+        )
+        for size in (10.0, 20.0)
+    ]
+    with pytest.raises(ConfigError, match=r"of 20\.0 pixels, .* of 10\.0"):
+        Predictor(models, engine="torch")
+
+
 # Specs
 
 

@@ -50,6 +50,7 @@ class Item:
         series: True for a DICOM series.
         problem: Why it fails without being opened; else empty.
         numbered: The name is a number, which another file may have had before.
+        maps: Those of the outputs that are no masks.
     """
 
     source: Path
@@ -61,11 +62,12 @@ class Item:
     series: bool = False
     problem: str = ""
     numbered: bool = False
+    maps: tuple[str, ...] = ()
 
     @property
     def masks(self) -> tuple[str, ...]:
         """Those of the outputs that are no maps."""
-        return tuple(path for path in self.outputs if not is_map(path))
+        return tuple(path for path in self.outputs if path not in self.maps)
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ class Namer:
             if self.split
             else (target,)
         )
-        outputs = masks + tuple(map_name(target, kind) for kind in self.maps)
+        maps = tuple(map_name(target, kind) for kind in self.maps)
+        outputs = masks + maps
         problem = case.problem
         longest = max(
             len(os.fsencode(part)) for path in outputs for part in path.split("/")
@@ -124,6 +127,7 @@ class Namer:
             case.mtime_ns,
             case.series,
             problem,
+            maps=maps,
         )
 
     def _split(self, case: Found) -> tuple[str, str]:
@@ -139,11 +143,6 @@ class Namer:
         elif suffix == ".png" and self.labels.kind == "overlapping" and not self.split:
             suffix = ".tif"  # a PNG holds no channel axis
         return stem, suffix
-
-
-def is_map(path: str) -> bool:
-    """Return whether an output is a map, by its name."""
-    return any(f"{ending}." in path for ending in MAPS)
 
 
 def map_name(target: str, kind: str) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from medseg.batch.items import Item
 from medseg.errors import DiskError
+
+if TYPE_CHECKING:
+    from medseg.batch.items import Item
 
 JOURNAL_NAME = "medseg-run.jsonl"
 Status = Literal["done", "failed"]
@@ -19,11 +21,40 @@ Status = Literal["done", "failed"]
 
 @dataclass(frozen=True)
 class Output:
-    """A written file: its path below the output folder, bytes and sha256."""
+    """A written file.
+
+    Args:
+        path: Below the output folder.
+        size: Bytes.
+        sha256: Of them.
+        mtime_ns: Time of the last change; 0 if unknown.
+    """
 
     path: str
     size: int
     sha256: str
+    mtime_ns: int = 0
+
+    @classmethod
+    def of(cls, out: Path, path: str) -> Output:
+        """Return the file ``path`` below ``out`` as it is now."""
+        state = (out / path).stat()
+        return cls(path, state.st_size, hash_file(out / path), state.st_mtime_ns)
+
+    def is_there(self, out: Path, verify: bool = False) -> bool:
+        """Return whether the file has these bytes still.
+
+        They are read only where size and time do not tell, or with ``verify``.
+        """
+        try:
+            state = (out / self.path).stat()
+            if state.st_size != self.size:
+                return False
+            if state.st_mtime_ns == self.mtime_ns and not verify:
+                return True
+            return hash_file(out / self.path) == self.sha256
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -98,18 +129,24 @@ class Entries(Mapping[str, Entry]):
         self._path = path
         self._offsets: dict[str, int] = {}
         self._done: dict[str, int] = {}
+        self._written: dict[str, int] = {}
         offset = 0
         try:
             with path.open("rb") as file:
                 for line in file:
-                    entry = _parse(line)
-                    if entry is not None:
-                        self._offsets[entry.name] = offset
-                        if entry.status == "done":
-                            self._done[entry.name] = offset
+                    self._take(_parse(line), offset)
                     offset += len(line)
         except FileNotFoundError:
             pass
+
+    def _take(self, entry: Entry | None, offset: int) -> None:
+        if entry is None:
+            return
+        self._offsets[entry.name] = offset
+        if entry.status == "done":
+            self._done[entry.name] = offset
+        for output in entry.outputs:
+            self._written[output.path] = offset
 
     def __getitem__(self, name: str) -> Entry:
         return self._at(self._offsets[name], name)
@@ -117,6 +154,17 @@ class Entries(Mapping[str, Entry]):
     def last_done(self, name: str) -> Entry | None:
         """Return the last entry that left outputs, also if the case failed since."""
         return self._at(self._done[name], name) if name in self._done else None
+
+    def written(self, path: str) -> Output | None:
+        """Return what was last written to ``path``, whatever the case was called."""
+        if path not in self._written:
+            return None
+        outputs = self._at(self._written[path], path).outputs
+        return next((output for output in outputs if output.path == path), None)
+
+    def paths(self) -> Collection[str]:
+        """Return every path that was ever written."""
+        return self._written.keys()
 
     def _at(self, offset: int, name: str) -> Entry:
         with self._path.open("rb") as file:
@@ -177,9 +225,9 @@ def is_done(
     """Return whether ``item`` needs no work.
 
     Done means that the journal's line matches (configuration, model, and the source
-    by size and time, or by hash where only the time differs) and that every output
-    has the recorded size; with ``verify`` also the recorded hash. Behind a number
-    the source is always known by its hash.
+    by size and time, or by hash where only the time differs), and every output, known
+    in the same way; with ``verify`` always by hash. Behind a number the source is
+    always known by its hash.
     """
     if entry is None or entry.status != "done":
         return False
@@ -189,12 +237,8 @@ def is_done(
         return False
     if entry.size != item.size:
         return False
-    for output in entry.outputs:
-        path = out / output.path
-        if not path.is_file() or path.stat().st_size != output.size:
-            return False
-        if verify and hash_file(path) != output.sha256:
-            return False
+    if not all(output.is_there(out, verify) for output in entry.outputs):
+        return False
     if entry.mtime_ns == item.mtime_ns and not item.numbered:
         return True
     try:

@@ -10,7 +10,7 @@ The case is ``a/b`` each time: the relative path without the suffix.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -21,9 +21,10 @@ import numpy as np
 from medseg.batch.items import MAPS
 from medseg.errors import ConfigError, FileError
 from medseg.io import IMAGE_SUFFIXES, is_image_name, read_image, read_segmentation
+from medseg.io.masks import stated_provenance
 from medseg.labels import GREY, Label, LabelSet, chest_labels
 from medseg.metrics.cases import UNIONS
-from medseg.segmentation import Segmentation
+from medseg.segmentation import Segmentation, genuine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,11 +104,18 @@ def _rival(
 def _files(root: Path) -> Iterable[Path]:
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
+        masks = {*map(stem, names), *subfolders}
         for name in sorted(names):
             if not name.startswith(".") and is_image_name(name):
                 path = Path(folder, name)
-                if not stem(name).endswith(MAPS) and path.is_file():
+                if not _is_map(stem(name), masks) and path.is_file():
                     yield path
+
+
+def _is_map(own: str, masks: Collection[str]) -> bool:
+    """Return whether a file is named as a map of a mask that is there."""
+    of = (own.removesuffix(ending) for ending in MAPS if own.endswith(ending))
+    return any(mask in masks for mask in of)
 
 
 def stem(name: str) -> str:
@@ -166,9 +174,9 @@ def read_masks(files: MaskFiles, labels: LabelSet | None = None) -> Segmentation
                 "Draw all structures on the image's grid",
             )
     on = [_on(files.parts[name], image.pixels[0]) for name, image in images.items()]
-    return Segmentation(
-        np.stack(on).astype(np.uint8), labels_named(images, labels), first.geometry
-    )
+    mask = np.stack(on).view(np.uint8)
+    provenance = genuine(stated_provenance(next(iter(files.parts.values()))), mask)
+    return Segmentation(mask, labels_named(images, labels), first.geometry, provenance)
 
 
 def _on(path: Path, pixels: NDArray[Any]) -> NDArray[np.bool_]:

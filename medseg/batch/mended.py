@@ -1,6 +1,6 @@
 """Masks that somebody has changed since a run wrote them: they are kept.
 
-A mask that can still be read and is not the one that was written is a person's work,
+A file in the place of a mask that is not the one that was written is a person's work,
 which a later run must not replace by the model's. One that cannot be read is damaged,
 and is written again.
 """
@@ -13,12 +13,19 @@ from pathlib import Path
 
 from medseg.batch.items import Item, Plan
 from medseg.batch.job import Job
-from medseg.batch.journal import JOURNAL_NAME, Entry, Output, hash_file, hash_source
+from medseg.batch.journal import (
+    JOURNAL_NAME,
+    Entries,
+    Entry,
+    Output,
+    hash_source,
+)
 from medseg.batch.masks import MaskFiles, read_masks
+from medseg.batch.notes import notes_of
 from medseg.batch.result import measure_mask
 from medseg.errors import MedsegError, PlanError
+from medseg.io import read_image
 from medseg.io.lock import LOCK_NAME
-from medseg.segmentation import Segmentation
 
 KEPT = "its mask was changed by hand and is kept (--overwrite replaces it)"
 
@@ -42,48 +49,70 @@ def refuse_foreign(plan: Plan) -> None:
         )
 
 
-def keep_mended(before: Entry | None, item: Item, job: Job) -> Entry | None:
-    """Return what the journal shall say of a case with a mended mask; else None.
+def keep_mended(entries: Entries, item: Item, job: Job) -> Entry | None:
+    """Return what the journal shall say of a case with a person's mask; else None.
 
     The mask is measured as it is now. Where the image has changed too, the mask is
-    kept all the same, and the case fails: nobody knows what the mask belongs to.
+    kept all the same, and the case fails: nobody knows what the mask belongs to. It
+    fails as well if a file is in the way that is no mask of the model's labels.
 
     Args:
-        before: What the last run that finished the case wrote.
+        entries: What earlier runs wrote.
         item: The case.
         job: Of this run.
     """
-    if before is None:
+    before = entries.last_done(item.name)
+    strange = _strange(entries, item, job.out)
+    if not strange and not (before and before.mended):
         return None
-    seg = _mended(before, item, job.out)
-    if seg is None:
-        return None
-    entry = replace(before, config=job.config, model=job.model, mended=True)
-    if not _same_source(before, item):
+    entry = replace(before or _first(item), config=job.config, model=job.model)
+    try:
+        with notes_of([], item.source):
+            seg = read_masks(_files(item, job.out), job.predictor.labels)
+    except MedsegError as error:
+        wrong = [path for path in strange if _is_image(job.out / path)]
+        if not wrong:
+            return None  # damaged, or gone
+        problem = f"{wrong[0]} is not what a run wrote there, and is no mask"
+        return _refused(entry, f"{problem} ({error.problem})")
+    if seg.provenance and not entry.mended:
+        return None  # a model's still: a run died before it could say so
+    entry = replace(entry, mended=True)
+    if not _same_source(entry, item):
         problem = "its mask was changed by hand, and the image was replaced since"
-        remedy = "Move the mask, or add --overwrite"
-        return replace(entry, status="failed", error=f"{problem}. {remedy}", outputs=())
+        return _refused(entry, problem)
     found = [path for path in item.outputs if (job.out / path).is_file()]
-    warnings = tuple(dict.fromkeys((*before.warnings, KEPT)))
+    warnings = tuple(dict.fromkeys((*entry.warnings, KEPT)))
     measures = measure_mask(seg)
-    outputs = tuple(_output(job.out, path) for path in found)
+    outputs = tuple(Output.of(job.out, path) for path in found)
     return replace(entry, outputs=outputs, measures=measures, warnings=warnings)
 
 
-def _mended(before: Entry, item: Item, out: Path) -> Segmentation | None:
-    """Return the mask of a case if it is another one than a model's."""
-    masks = set(item.masks)
-    written = [output for output in before.outputs if output.path in masks]
-    changed = any(_changed(out / output.path, output) for output in written)
-    if not written or not (changed or before.mended):
-        return None
-    with suppress(MedsegError):
-        return read_masks(_files(item, out))
-    return None
+def _strange(entries: Entries, item: Item, out: Path) -> list[str]:
+    """Return the files in the place of masks that are not what a run wrote there."""
+    there = [path for path in item.masks if (out / path).is_file()]
+    known = {path: entries.written(path) for path in there}
+    return [p for p, output in known.items() if not (output and output.is_there(out))]
 
 
-def _changed(path: Path, output: Output) -> bool:
-    return path.is_file() and hash_file(path) != output.sha256
+def _first(item: Item) -> Entry:
+    """Return the entry of a case that no run has finished."""
+    digest = ""
+    with suppress(OSError):  # the reader says what is wrong with it
+        digest = hash_source(item)
+    return Entry(item.name, "done", "", "", item.size, item.mtime_ns, digest)
+
+
+def _refused(entry: Entry, problem: str) -> Entry:
+    error = f"{problem}. Move the mask, or add --overwrite"
+    return replace(entry, status="failed", error=error, outputs=())
+
+
+def _is_image(path: Path) -> bool:
+    with suppress(MedsegError), notes_of([], path):
+        read_image(path, stored=True)
+        return True
+    return False
 
 
 def _files(item: Item, out: Path) -> MaskFiles:
@@ -93,15 +122,10 @@ def _files(item: Item, out: Path) -> MaskFiles:
     return MaskFiles(item.name, parts=parts)
 
 
-def _same_source(before: Entry, item: Item) -> bool:
-    if before.size != item.size:
+def _same_source(entry: Entry, item: Item) -> bool:
+    if entry.size != item.size:
         return False
-    same = before.mtime_ns == item.mtime_ns and not item.numbered
+    same = entry.mtime_ns == item.mtime_ns and not item.numbered
     with suppress(OSError):  # the reader says what is wrong with it
-        return same or hash_source(item) == before.sha256
+        return same or hash_source(item) == entry.sha256
     return False
-
-
-def _output(out: Path, path: str) -> Output:
-    file = out / path
-    return Output(path, file.stat().st_size, hash_file(file))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medseg.batch.items import Item, map_name
 from medseg.batch.job import Job
@@ -15,7 +15,6 @@ from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import write_image, write_segmentation
 from medseg.io.atomic import make_folder
-from medseg.labels import LabelSet
 from medseg.measure import Doubt, assess, chest
 from medseg.segmentation import Segmentation
 
@@ -30,10 +29,12 @@ def write(seg: Segmentation, item: Item, job: Job) -> tuple[Path, ...]:
         DiskError: If the disk is full or not writable.
     """
     make_folder((job.out / item.outputs[0]).parent)
-    if job.options.split_labels:
-        written = _write_split(seg, item, job)
-    else:
-        written = write_segmentation(seg, job.out / item.target, source=item.source)
+    written = write_segmentation(
+        seg,
+        job.out / item.target,
+        split_labels=job.options.split_labels,
+        source=item.source,
+    )
     for name in job.options.maps:
         pixels = getattr(seg, name)
         if pixels.ndim == seg.geometry.ndim:
@@ -41,18 +42,6 @@ def write(seg: Segmentation, item: Item, job: Job) -> tuple[Path, ...]:
         image = Image(pixels, seg.geometry)
         written += (write_image(image, job.out / map_name(item.target, name)),)
     return written
-
-
-def _write_split(seg: Segmentation, item: Item, job: Job) -> tuple[Path, ...]:
-    """Write one file a label: PNGs of 0 and 255, other kinds of 0 and 1."""
-    if item.target.endswith(".png"):
-        return write_segmentation(seg, job.out / item.target, split_labels=True)
-    for label, output in zip(seg.labels, item.outputs, strict=False):
-        on = seg.structure(label.name).astype(np.uint8)
-        alone = LabelSet((replace(label, value=1),))
-        one = Segmentation(on, alone, seg.geometry)
-        write_segmentation(one, job.out / output)
-    return tuple(job.out / output for output in item.outputs[: len(seg.labels)])
 
 
 def measure(seg: Segmentation, output: Any, predictor: Any) -> Row:
@@ -69,6 +58,8 @@ def measure_mask(seg: Segmentation) -> Row:
 def _row(seg: Segmentation, score: float | None, found: Doubt) -> Row:
     row: Row = {}
     reasons = found.reasons
+    if seg.labels.kind == "instances":
+        row["cells"] = _count(seg.mask)
     if set(seg.labels.names) >= set(chest.STRUCTURES):
         film = seg.as_film()
         if film.geometry.ndim == 2:
@@ -77,6 +68,13 @@ def _row(seg: Segmentation, score: float | None, found: Doubt) -> Row:
             slices = counted(film.spatial_shape[0], "slice")
             reasons = (f"not measured: {slices}, and a film is one", *reasons)
     return {**row, "doubt": score, "message": "; ".join(reasons)}
+
+
+def _count(mask: NDArray[Any]) -> int:
+    """Return how many cells there are, row by row: an image may be very large."""
+    rows = mask.reshape(-1, mask.shape[-1])
+    numbers = np.concatenate([np.unique(row) for row in rows])
+    return len(np.setdiff1d(numbers, [0]))
 
 
 def _doubt(seg: Segmentation, output: Any, predictor: Any) -> Doubt:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medseg.batch.journal import Journal
 from medseg.io import is_image_name
 from medseg.io.sniff import HEAD, content_of
 
@@ -53,13 +54,15 @@ class Scan:
 def scan(root: Path, skip: Identity | None = None) -> Scan:
     """Find every case below the folder ``root``.
 
-    Links to folders are followed after the real folders, each folder once, so that
+    Masks and maps that a run has written, by its journal, are no cases. Links to
+    folders are followed after the real folders, each folder once, so that
     a loop ends. Hidden names, names that no reader knows and the folder ``skip``
     (the output) are left out; the first two are counted. Only names and file states
     are read, except that a name without a suffix is opened to look for a DICOM
     mark, and the headers of DICOM files decide which folders are one series.
     """
     result = Scan()
+    written: set[str] = set()
     for folder, prefix, entries, problem in _folders(root, skip):
         if problem:
             state = os.lstat(folder)
@@ -76,8 +79,10 @@ def scan(root: Path, skip: Identity | None = None) -> Scan:
             continue
         films: list[Found] = []
         dicoms: list[Found] = []
+        written |= {prefix + path for path in Journal(Path(folder)).read().paths()}
         for entry in entries:
-            if entry.name.startswith(".") or not _wanted(entry):
+            ours = prefix + entry.name in written
+            if ours or entry.name.startswith(".") or not _wanted(entry):
                 result.ignored += 1
                 continue
             case = inspect(Path(entry.path), prefix + entry.name)

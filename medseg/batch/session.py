@@ -132,9 +132,10 @@ class Run:
 
     def _keep(self, item: Item) -> bool:
         """Record a case whose mask was mended; return whether it was."""
-        entry = keep_mended(self._earlier.last_done(item.name), item, self.job)
+        entry = keep_mended(self._earlier, item, self.job)
         if entry is None:
             return False
+        entry = self._replace_earlier(item, entry)
         self._counts["skipped" if entry.status == "done" else "failed"] += 1
         self._journal.append(entry)
         self._tell(entry, item.source)
@@ -155,9 +156,15 @@ class Run:
 
     def _replace_earlier(self, item: Item, entry: Entry) -> Entry:
         before = self._earlier.last_done(item.name)
-        if before is None or {o.path for o in before.outputs} <= set(item.outputs):
+        if before is None:
             return entry
+        if entry.status == "failed":
+            there = any(output.is_there(self.plan.out) for output in before.outputs)
+            stays = f"{entry.error} The mask of an earlier run stays"
+            return replace(entry, error=stays) if there else entry
         notes = remove_superseded(before, entry, self.plan.out, self._planned)
+        if entry.sha256 != before.sha256:
+            notes = ("the mask of another image had this name", *notes)
         return replace(entry, warnings=(*entry.warnings, *notes)) if notes else entry
 
     @cached_property
@@ -216,7 +223,9 @@ class Run:
         if early:
             return failures
         tables.write_measurements(
-            out / tables.MEASUREMENTS_NAME, tables.entries_of(plan, entries)
+            out / tables.MEASUREMENTS_NAME,
+            tables.entries_of(plan, entries),
+            self.job.predictor.labels,
         )
         tables.write_run(out / tables.RUN_NAME, self._facts(entries))
         if self.job.options.report:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from medseg.batch.items import MAPS
 from medseg.batch.journal import Entry, hash_file
+from medseg.batch.masks import stem
 from medseg.io.atomic import write_error
 
 
@@ -61,4 +62,5 @@ def remove_superseded(
 
 
 def _kind(path: str) -> str:
-    return next((name for name in MAPS if f"{name}." in path), "mask")
+    own = stem(PurePosixPath(path).name)
+    return next((ending for ending in MAPS if own.endswith(ending)), "mask")

@@ -12,7 +12,8 @@ from medseg.batch.items import Plan
 from medseg.batch.journal import Entry
 from medseg.errors import ConfigError
 from medseg.io.atomic import replace_file, write_bytes
-from medseg.measure import COLUMNS
+from medseg.labels import LabelSet
+from medseg.measure import COLUMNS, chest
 
 RUN_NAME = "medseg-run.json"
 FAILURES_NAME = "failures.csv"
@@ -33,8 +34,17 @@ def write_failures(path: Path, entries: Iterable[Entry]) -> Path:
     return write_csv(path, ("name", "error"), rows)
 
 
-def write_measurements(path: Path, entries: Iterable[Entry]) -> Path:
+def columns_of(labels: LabelSet) -> tuple[str, ...]:
+    """Return the columns of `measurements.csv`: what these labels have measures for."""
+    if set(labels.names) >= set(chest.STRUCTURES):
+        return COLUMNS
+    cells = ("cells",) if labels.kind == "instances" else ()
+    return ("name", "status", *cells, "doubt", "message")
+
+
+def write_measurements(path: Path, entries: Iterable[Entry], labels: LabelSet) -> Path:
     """Write one row a case, failed ones with their message."""
+    columns = columns_of(labels)
 
     def row(entry: Entry) -> list[object]:
         texts = {
@@ -43,9 +53,9 @@ def write_measurements(path: Path, entries: Iterable[Entry]) -> Path:
             "status": entry.status,
             "message": entry.message,
         }
-        return [texts.get(column) for column in COLUMNS]  # None is left empty
+        return [texts.get(column) for column in columns]  # None is left empty
 
-    return write_csv(path, COLUMNS, map(row, entries))
+    return write_csv(path, columns, map(row, entries))
 
 
 def write_run(path: Path, facts: Mapping[str, Any]) -> Path:

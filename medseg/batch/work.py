@@ -11,7 +11,7 @@ from typing import Any
 
 from medseg.batch.items import Item
 from medseg.batch.job import Job
-from medseg.batch.journal import Entry, Output, hash_file, hash_source
+from medseg.batch.journal import Entry, Output, hash_source
 from medseg.batch.notes import notes_of
 from medseg.batch.result import Row, measure, write
 from medseg.errors import DiskError, FileError, MedsegError, printable
@@ -69,7 +69,9 @@ def _stage(case: Case, name: str) -> Iterator[None]:
 
 
 def _words(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
+    """Return what an exception says, without the paths in it."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else error
+    text = " ".join(str(said).split())[:300]
     return f"{type(error).__name__} {text}".strip()
 
 
@@ -82,12 +84,19 @@ def load(item: Item, job: Job) -> Case:
     with _stage(case, "read"):
         case.sha256 = hash_source(item)
         case.image = job.read(item.source)
+        case.warnings += _blank(case.image)
     if case.image is not None:
         with _stage(case, "prepare"):
             case.prepared = job.predictor.prepare(case.image)
     if not job.options.report:
         case.image = None  # not needed for the report's picture
     return case
+
+
+def _blank(image: Image) -> list[str]:
+    """Return a warning of an image in which nothing is to be seen."""
+    low, high = image.pixels.min(), image.pixels.max()
+    return [f"all pixels are {low:g}: nothing is to be seen"] if low == high else []
 
 
 def infer(case: Case, job: Job) -> None:
@@ -162,20 +171,25 @@ def _entry(case: Case, outputs: tuple[Path, ...], measures: Row, job: Job) -> En
         item.mtime_ns,
         sha256=case.sha256,
         outputs=tuple(
-            Output(
-                path.relative_to(job.out).as_posix(),
-                path.stat().st_size,
-                hash_file(path),
-            )
-            for path in outputs
+            Output.of(job.out, path.relative_to(job.out).as_posix()) for path in outputs
         ),
-        error=_error_text(case),
+        error=_nameless(_error_text(case), item),
         engine=str(job.facts.get("engine", "")),
         device=" ".join(case.device),
-        warnings=tuple(case.warnings),
+        warnings=tuple(_nameless(warning, item) for warning in case.warnings),
         measures=measures,
         seconds={name: round(value, 4) for name, value in case.seconds.items()},
     )
+
+
+def _nameless(text: str, item: Item) -> str:
+    """Return a text with numbers in place of the names of a numbered case's files."""
+    if not item.numbered:
+        return text
+    files = sorted(item.source.iterdir()) if item.source.is_dir() else [item.source]
+    for number, path in enumerate(files, 1):
+        text = text.replace(printable(path.name), f"file {number}")
+    return text
 
 
 def _error_text(case: Case) -> str:

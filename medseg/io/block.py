@@ -1,14 +1,15 @@
 """The few facts that medseg writes beside the pixels, where the format has room.
 
-A JSON object of the label set and the geometry: no free text and nothing about a
-patient. NIfTI keeps it in a header extension, TIFF in the image description, PNG in
-a text chunk, NRRD and MetaImage in a header field.
+A JSON object of the label set, the geometry and how a mask came about: no free text
+and nothing about a patient. NIfTI keeps it in a header extension, TIFF in the image
+description, PNG in a text chunk, NRRD and MetaImage in a header field, DICOM-SEG in a
+private element.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ConfigError, FileError
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 
 KEYWORD = "medseg"
 VERSION = 1
+FACTS = (
+    "model",
+    "model_hash",
+    "models",
+    "versions",
+    "engine",
+    "device",
+    "precision",
+    "parameters",
+    "fallbacks",
+    "input_sha256",
+    "mask_sha256",
+)
+"""What is written of a provenance; a script may keep anything else in it."""
 _LIMIT = 2**20
 
 
@@ -31,10 +46,12 @@ class Block:
     Args:
         geometry: Exact geometry, also where the format has only a resolution.
         labels: Of a mask; None for an image.
+        provenance: Of a mask, with its hash: see `medseg.segmentation.genuine`.
     """
 
     geometry: Geometry
     labels: LabelSet | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def replaces(self, geometry: Geometry) -> bool:
         """Return whether our geometry is the exact form of the header's.
@@ -46,7 +63,8 @@ class Block:
 
     def dump(self) -> str:
         """Return the JSON text: the same block always gives the same text."""
-        return json.dumps(self.fields(), separators=(",", ":"), ensure_ascii=True)
+        fields = self.fields()
+        return json.dumps(fields, separators=(",", ":"), ensure_ascii=True, default=str)
 
     def fields(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -62,6 +80,11 @@ class Block:
         if self.labels is not None:
             fields["kind"] = self.labels.kind
             fields["labels"] = [[x.value, x.name, x.colour] for x in self.labels]
+        made = {
+            fact: self.provenance[fact] for fact in FACTS if fact in self.provenance
+        }
+        if made:
+            fields["provenance"] = made
         return fields
 
 
@@ -85,6 +108,7 @@ def parse_block(path: Path, text: str | bytes) -> Block:
         return Block(
             _geometry(fields),
             _labels(fields) if "labels" in fields else None,
+            dict(fields.get("provenance", {})),
         )
     except (
         ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError,

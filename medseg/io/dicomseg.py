@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medseg.errors import ConfigError
 from medseg.geometry import Geometry
+from medseg.io.block import KEYWORD, Block, parse_block
 from medseg.io.dicom import Dataset, read_dataset
 from medseg.io.dicom_geometry import frame_plane, spacing_of, stack_geometry
 from medseg.io.limits import Limits, check_present
 from medseg.io.source import Source, parsing
 from medseg.labels import Kind, Label, LabelSet
-from medseg.segmentation import Segmentation
+from medseg.segmentation import Segmentation, genuine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
+# Where our block is: in a group that the standard leaves to everybody.
+PRIVATE_GROUP, PRIVATE_ELEMENT = 0x0099, 0x01
 
 
 def read_dicomseg(path: Path, labels: LabelSet | None, limits: Limits) -> Segmentation:
@@ -38,18 +41,36 @@ def read_dicomseg(path: Path, labels: LabelSet | None, limits: Limits) -> Segmen
         with parsing(source, "DICOM", quote=False):
             stored, frames, numbers = _frames(source, dataset)
             mask, geometry = _place(source, dataset, frames, numbers, len(stored))
+            block = _block(source, dataset)
+    provenance = block.provenance if block else {}
+    if block and block.replaces(geometry):
+        geometry = block.geometry
     if labels is not None:
         missing = [n for n in labels.names if n not in stored.names]
         if missing:
             raise source.fail(f"no segment {missing[0]!r}", f"It has {stored.names}")
         mask = mask[[stored.index(n) for n in labels.names]]
     chosen = labels or stored
-    if chosen.kind == "overlapping":
-        return Segmentation(mask, chosen, geometry)
-    flat = np.zeros(mask.shape[1:], np.min_scalar_type(max(x.value for x in chosen)))
-    for on, label in zip(mask, chosen, strict=True):
+    if chosen.kind != "overlapping":
+        mask = _flat(mask, chosen)
+    return Segmentation(mask, chosen, geometry, genuine(provenance, mask))
+
+
+def _block(source: Source, dataset: Dataset) -> Block | None:
+    """Return what medseg wrote about the mask, if it did."""
+    try:
+        private = dataset.private_block(PRIVATE_GROUP, KEYWORD)
+        text = str(private[PRIVATE_ELEMENT].value)
+    except KeyError:
+        return None
+    return parse_block(source.path, text)
+
+
+def _flat(mask: NDArray[np.uint8], labels: LabelSet) -> NDArray[Any]:
+    flat = np.zeros(mask.shape[1:], np.min_scalar_type(max(x.value for x in labels)))
+    for on, label in zip(mask, labels, strict=True):
         flat[on > 0] = label.value
-    return Segmentation(flat, chosen, geometry)
+    return flat
 
 
 def _frames(

@@ -15,15 +15,16 @@ import numpy as np
 
 from medseg.errors import FileError
 from medseg.io.atomic import replace_file
+from medseg.io.block import KEYWORD, Block
 from medseg.io.dicom import Dataset, read_dataset
 from medseg.io.dicom_decode import quiet
-from medseg.io.dicomseg import read_dicomseg
+from medseg.io.dicomseg import PRIVATE_ELEMENT, PRIVATE_GROUP, read_dicomseg
 from medseg.io.limits import Limits
 from medseg.io.read import opened
 from medseg.io.series import series_paths
 from medseg.io.source import Source
 from medseg.labels import LabelSet
-from medseg.segmentation import Segmentation
+from medseg.segmentation import Segmentation, genuine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,6 +182,9 @@ def _build(
     if seg.geometry.ndim == 3:  # highdicom writes 1.0 for a single slice
         shared = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
         shared.SpacingBetweenSlices = seg.geometry.spacing[0]
+    private = dataset.private_block(PRIVATE_GROUP, KEYWORD, create=True)
+    block = Block(seg.geometry, seg.labels, genuine(seg.provenance, seg.mask))
+    private.add_new(PRIVATE_ELEMENT, "UT", block.dump())
     for item, label in zip(dataset.SegmentSequence, seg.labels, strict=True):
         item.SegmentDescription = f"value {label.value} colour {label.colour}"
     return dataset

@@ -14,9 +14,11 @@ from medseg.io.limits import Limits
 from medseg.io.read import opened
 from medseg.io.sniff import HEAD, content_of
 from medseg.labels import LabelSet
-from medseg.segmentation import Segmentation
+from medseg.segmentation import Segmentation, genuine
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from medseg.geometry import Geometry
@@ -55,6 +57,7 @@ def read_segmentation(
         return read_dicomseg(path, labels, limits)
     with opened(path, limits) as file:
         stored = file.block.labels if file.block else None
+        provenance = file.block.provenance if file.block else {}
         chosen = labels or stored or otherwise
         if chosen is None:
             raise FileError(path, "states no label names", _NAME_THEM)
@@ -65,7 +68,18 @@ def read_segmentation(
     pixels = integer_labels(path, pixels)
     if stored is not None and labels is not None:
         pixels = _by_name(pixels, stored, labels)
-    return Segmentation(fit(path, pixels, chosen), chosen, file.geometry)
+    mask = fit(path, pixels, chosen)
+    return Segmentation(mask, chosen, file.geometry, genuine(provenance, mask))
+
+
+def stated_provenance(path: Path) -> Mapping[str, Any]:
+    """Return what a mask file says of how it came about, true or not.
+
+    Raises:
+        FileError: If the file is refused.
+    """
+    with opened(path, Limits(), header_only=True) as file:
+        return file.block.provenance if file.block else {}
 
 
 def _is_dicom(path: Path) -> bool:
@@ -164,10 +178,12 @@ def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmen
         raise FileError(folder, "holds no PNG masks", "Give a mask file")
     masks: list[NDArray[Any]] = []
     found: list[LabelSet] = []
+    made: list[Mapping[str, Any]] = []
     geometry: Geometry | None = None
     for path in (folder / name for name in names):
         with opened(path, limits) as file:
             stored = file.block.labels if file.block else None
+            made.append(file.block.provenance if file.block else {})
             pixels, _ = file.load(True)
         if geometry is not None and file.geometry != geometry:
             raise FileError(path, "has another geometry than its neighbours")
@@ -184,7 +200,8 @@ def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmen
         labels = LabelSet(tuple(found[i].labels[0] for i in order), found[0].kind)
     channels = np.concatenate([m[:1] for m in masks]) > 0
     assert geometry is not None  # there is at least one file
-    return Segmentation(_merge(folder, channels, labels), labels, geometry)
+    mask = _merge(folder, channels, labels)
+    return Segmentation(mask, labels, geometry, genuine(made[0], mask))
 
 
 def _one_label(path: Path, stored: LabelSet | None) -> LabelSet:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -23,6 +24,7 @@ from medseg.io.sniff import SUFFIXES, suffix_of
 from medseg.io.source import Index
 from medseg.io.tiff_write import write_tiff
 from medseg.labels import LabelSet
+from medseg.segmentation import genuine
 
 if TYPE_CHECKING:
     import os
@@ -78,12 +80,13 @@ def write_segmentation(
 
     Exclusive labels and instances become one integer map in the smallest type that
     holds the largest label. Overlapping labels become a channel each. Names,
-    colours, spacing and orientation go along.
+    colours, spacing, orientation and provenance go along.
 
     Args:
         seg: The mask.
         path: ``.nii.gz .nii .nrrd .mha .tif .png .dcm``.
-        split_labels: For ``.png``: write ``<stem>/<label>.png`` of 0 and 255.
+        split_labels: Write a file a label, such as ``<stem>/<label>.png``: of 0 and
+            255 as PNG, else of 0 and 1.
         source: For ``.dcm`` (DICOM-SEG): the DICOM file or series that was segmented.
 
     Returns:
@@ -99,8 +102,9 @@ def write_segmentation(
 
         return (write_dicomseg(seg, path, None if source is None else Path(source)),)
     kind = _kind(path)
+    provenance = genuine(seg.provenance, seg.mask)
     if split_labels:
-        return _write_split(seg, path, kind)
+        return _write_split(seg, path, kind, provenance)
     overlapping = seg.labels.kind == "overlapping"
     if kind == "png" and overlapping:
         raise FileError(
@@ -110,7 +114,7 @@ def write_segmentation(
         )
     mask = _zeros_and_ones(seg.mask) if overlapping else seg.mask
     pixels = as_label_type(path, mask, kind)
-    _write(path, kind, pixels, seg.geometry, seg.labels)
+    _write(path, kind, pixels, Block(seg.geometry, seg.labels, provenance))
     return (path,)
 
 
@@ -168,7 +172,7 @@ def write_image(image: Image, path: str | os.PathLike[str]) -> Path:
         pixels = pixels.astype(np.float32)
     if kind == "png" and len(pixels) == 3 and (pixels == pixels[:1]).all():
         pixels = pixels[:1]  # as which it is read: grey is one channel
-    _write(path, kind, pixels, image.geometry, None)
+    _write(path, kind, pixels, Block(image.geometry))
     return path
 
 
@@ -184,13 +188,8 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _write(
-    path: Path,
-    kind: str,
-    pixels: NDArray[Any],
-    geometry: Geometry,
-    labels: LabelSet | None,
-) -> None:
+def _write(path: Path, kind: str, pixels: NDArray[Any], block: Block) -> None:
+    geometry = block.geometry
     if kind == "png" and geometry.ndim == 3:
         raise FileError(
             path, f"a PNG cannot hold a volume {pixels.shape}", "Write .nii.gz"
@@ -199,7 +198,6 @@ def _write(
     if channels and len(pixels) == 1:
         pixels, channels = pixels[0], False
     whole = pixels if channels else pixels[None]
-    block = Block(geometry, labels)
 
     def verify(part: Path) -> None:
         _check_written(path, part, whole, block)
@@ -240,17 +238,26 @@ def _equal(back: NDArray[Any], pixels: NDArray[Any]) -> bool:
     )
 
 
-def _write_split(seg: Segmentation, path: Path, kind: str) -> tuple[Path, ...]:
-    if kind != "png":
-        raise FileError(path, "split labels are written as .png", "Name it .png")
-    folder = path.with_name(path.name[: -len(".png")])
+def _write_split(
+    seg: Segmentation, path: Path, kind: str, provenance: Mapping[str, Any]
+) -> tuple[Path, ...]:
+    if seg.labels.kind == "instances":
+        raise FileError(path, "split labels cannot hold instances", "Write one file")
+    suffix = suffix_of(path.name)
+    folder = path.with_name(path.name[: -len(suffix)])
+    # Other programs show a PNG as it is stored.
+    on = np.uint8(255 if kind == "png" else 1)
     written = []
     for label in seg.labels:
         _check_name(path, label.name)
-        on = seg.structure(label.name)
-        pixels = np.where(on, np.uint8(255), np.uint8(0))
-        target = folder / f"{label.name}.png"
-        _write(target, kind, pixels, seg.geometry, LabelSet((label,), seg.labels.kind))
+        pixels = np.where(seg.structure(label.name), on, np.uint8(0))
+        target = folder / f"{label.name}{suffix}"
+        alone = (
+            LabelSet((label,), seg.labels.kind)  # read back with its neighbours
+            if kind == "png"
+            else LabelSet((replace(label, value=1),))
+        )
+        _write(target, kind, pixels, Block(seg.geometry, alone, provenance))
         written.append(target)
     return tuple(written)
 

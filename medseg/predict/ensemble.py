@@ -112,6 +112,12 @@ def check_agreement(specs: Sequence[ModelSpec]) -> None:
             problem = f"{spec.name} and {first.name} find cells in different ways"
             raise ConfigError("model", problem, "Average models of one kind")
         one, other = first.inference, spec.inference
+        if one.diameter != other.diameter:
+            learnt = (
+                f"{spec.name} learnt cells of {other.diameter} pixels, {first.name}"
+            )
+            problem = f"{learnt} of {one.diameter}"
+            raise ConfigError("model", problem, "Average models of one kind")
         windows = one.mode == "sliding_window" and one.size != other.size
         dims = len(one.size) != len(other.size)
         if one.mode != other.mode or dims or windows:

@@ -30,8 +30,8 @@ from medseg.predict.masks import make_maps
 from medseg.predict.provenance import describe, pixel_hash, reported, source
 from medseg.predict.runner import Inferred, Prepared, Progress, Runner
 from medseg.predict.sizing import run_sized
-from medseg.predict.slices import run_slices
-from medseg.segmentation import Segmentation
+from medseg.predict.slices import check_slices, run_slices
+from medseg.segmentation import Segmentation, stamped
 
 
 class Predictor:
@@ -193,7 +193,8 @@ class Predictor:
         """Do what comes before the network; may run in any thread.
 
         Raises:
-            FileError: If the image does not suit the model.
+            FileError: If the image does not suit the model, or is a volume whose
+                slices are single lines.
         """
         dims = self.spec.spatial_dims
         if image.geometry.ndim not in (dims, 3):
@@ -202,6 +203,7 @@ class Predictor:
         with reported(image):
             digest = pixel_hash(image.pixels)
             if image.geometry.ndim != dims:
+                check_slices(image.spatial_shape)
                 return Prepared(image, (), image.spatial_shape, digest)
             return self._prepared(image, digest)
 
@@ -270,7 +272,8 @@ class Predictor:
         if self.looks_for_size:
             found = stated_of(inferred.sizes)
             provenance["parameters"] = self._settings["parameters"] | found
-        return Segmentation(mask, self.labels, image.geometry, provenance, **maps)
+        stamp = stamped(provenance, mask)
+        return Segmentation(mask, self.labels, image.geometry, stamp, **maps)
 
     def _infer(
         self, prepared: Prepared, rung: Rung, progress: Progress | None

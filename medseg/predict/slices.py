@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import numpy as np
 
+from medseg.errors import FileError
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.predict.decode import new_mask
@@ -13,6 +15,17 @@ from medseg.predict.diameter import CellSize
 from medseg.predict.inputs import Array
 from medseg.predict.masks import fine_rows
 from medseg.predict.runner import Inferred, Progress, Runner
+
+
+def check_slices(size: Sequence[int]) -> None:
+    """Refuse a volume of single lines: a plane whose single slice is not the first axis.
+
+    Raises:
+        FileError: If the slices of a volume have one row or one column.
+    """
+    if size[0] > 1 and min(size[1:]) == 1:
+        problem = f"is a volume of {size[0]} slices of {size[1]} x {size[2]} pixels"
+        raise FileError("image", problem, "Store it with its single slice first")
 
 
 def run_slices(
@@ -33,13 +46,14 @@ def run_slices(
     """
     labels, size = runner.spec.labels, image.spatial_shape
     mask, stack, cells = new_mask(labels, size), list[Array](), 0
-    keep, sizes = runner.keeps(size), tuple[CellSize, ...]()
+    grid = _kept_grid(runner, size[1:])
+    keep, sizes = runner.keeps((size[0], *grid)), tuple[CellSize, ...]()
     for z in range(size[0]):
         plane = Image(image.pixels[:, z], _plane(image.geometry), image.meta)
         found = infer(plane)
         drawn, sizes = runner.mask(found, plane), sizes + found.sizes
         if found.values is not None and keep:
-            stack.append(_on_grid(found, size[1:]))
+            stack.append(_on_grid(found.values, grid))
         if labels.kind == "instances":
             drawn = np.where(drawn > 0, drawn + cells, 0)
             cells = max(cells, int(drawn.max(initial=0)))
@@ -56,9 +70,15 @@ def _plane(geometry: Geometry) -> Geometry:
     return Geometry.upright(geometry.spacing[1:], geometry.unit)
 
 
-def _on_grid(found: Inferred, size: Sequence[int]) -> Array:
-    """Return the maps of a slice; if it was scaled, on the grid of all slices."""
-    assert found.values is not None  # asked before
-    if found.scale == 1:
-        return found.values
-    return fine_rows(found.values, size, slice(0, size[0]))
+def _kept_grid(runner: Runner, size: Sequence[int]) -> Sequence[int]:
+    """Return the grid of a slice's maps: the network's, or a smaller one of the image."""
+    inference = runner.spec.inference
+    fixed = inference.mode == "resize" and inference.diameter is None
+    return inference.size if fixed and prod(inference.size) < prod(size) else size
+
+
+def _on_grid(values: Array, size: Sequence[int]) -> Array:
+    """Return the maps of a slice on the grid of all slices."""
+    if values.shape[1:] == tuple(size):
+        return values
+    return fine_rows(values, size, slice(0, size[0]))
