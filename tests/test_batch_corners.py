@@ -530,9 +530,7 @@ def test_a_model_in_a_folder_goes_through_a_run(tmp_path: Path, kind: str) -> No
         assert predictor.streams == 1
         out = tmp_path / f"out{count}"
         assert run_batch([tmp_path / "in"], out, predictor).done == 2
-        masks.append(
-            [read_segmentation(p) for p in sorted(out.glob("ward*/film*"))]
-        )
+        masks.append([read_segmentation(p) for p in sorted(out.glob("ward*/film*"))])
     for one, mean in zip(*masks, strict=True):  # of a model with itself
         np.testing.assert_array_equal(one.mask, mean.mask)
         assert len(one.provenance["models"]) == 1
