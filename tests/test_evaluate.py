@@ -512,3 +512,27 @@ def test_names_for_masks_that_state_none(tmp_path, capsys):
     for text in ("right_lung", "1=", "0=heart", "1=heart,1=lung"):
         assert cli.run([*words, "--names", text]) == ExitCode.USAGE, text
     assert "Give a value and a name each" in capsys.readouterr().err
+
+
+def test_cells_are_scored_one_by_one_in_table_json_and_csv(tmp_path, capsys):
+    """Of three cells two touch; a prediction has one number for all of them."""
+    truth = np.zeros((16, 16))
+    truth[2:6, 2:6], truth[2:6, 6:10], truth[10:14, 2:6] = 1, 2, 3
+    for case in ("a", "b"):
+        plain(tmp_path / "truth" / f"{case}.png", truth)
+    plain(tmp_path / "pred" / "a.png", truth > 0)
+    out = tmp_path / "s.json"
+    words = ["evaluate", str(tmp_path / "pred"), str(tmp_path / "truth")]
+    words += ["--names", "cells", "--json", str(out)]
+    assert cli.run(words) == ExitCode.SOME_FAILED
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["cell", "seg", "2", "1", "0.1667"] in [line[:5] for line in lines]
+    assert ["cell", "dice", "2", "1", "0.5000"] in [line[:5] for line in lines]
+    a, b = json.loads(out.read_text())["cases"]
+    assert (a["dice"], a["seg"], a["ap_50"], a["pq"]) == (1, pytest.approx(1 / 3), 0, 0)
+    assert (b["outcome"], b["seg"]) == ("absent", 0)
+    options = EvaluateOptions(labels=cell_labels(), only_predicted=True)
+    found = evaluate_folder(tmp_path / "pred", tmp_path / "truth", options)
+    table = write_evaluation(found, tmp_path / "s.csv").read_text().splitlines()
+    [row] = csv.DictReader(table)
+    assert row["seg"].startswith("0.333")

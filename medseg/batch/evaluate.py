@@ -25,6 +25,7 @@ from medseg.metrics.cases import (
     missing_score,
     structure_mask,
 )
+from medseg.metrics.cells import missed_cells
 from medseg.metrics.evaluation import Evaluation, Problem
 from medseg.segmentation import Segmentation
 
@@ -66,11 +67,13 @@ class _Common:
         structures: That the predictions have. A file that lacks one has missed it.
         labels: Of files that state none.
         spacing: In mm, of cases in which nothing states one.
+        cells: Whether the predictions are masks of single cells.
     """
 
     structures: tuple[str, ...]
     labels: LabelSet | None
     spacing: tuple[float, ...] | None
+    cells: bool
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,8 @@ def _common(
             f"no prediction has {', '.join(sorted(unknown))}",
             f"Choose from {', '.join(names)}",
         )
-    return _Common(tuple(names), labels, spacing)
+    cells = sample is not None and sample.labels.kind == "instances"
+    return _Common(tuple(names), labels, spacing, cells)
 
 
 def _first(
@@ -277,6 +281,7 @@ def _missing(
 ) -> Score:
     axes = truth.geometry.ndim
     fitting = common.spacing is not None and len(common.spacing) == axes
+    cells = common.cells and truth.labels.kind == "instances"
     return missing_score(
         structure_mask(truth, structure),
         # Against itself: takes the spacing of the others where the truth has none.
@@ -284,6 +289,7 @@ def _missing(
         structure=structure,
         tolerances=options.tolerances,
         case=case,
+        cells=missed_cells(truth.mask) if cells else None,
     )
 
 

@@ -153,6 +153,12 @@ class Evaluation:
             "Mean over cases, failed ones included; interval: bootstrap, "
             f"{self.draws} draws, seed {self.seed}; pooled: pixels added up first."
         )
+        if any(score.cells is not None for score in self.scores):
+            yield (
+                "Single cells: seg is the mean IoU of the true cells with the cell that "
+                "covers more than half of each; ap_50, TP / (TP + FP + FN), and pq "
+                "match cells at an IoU above 0.5; pooled: cells added up first."
+            )
 
 
 def column(metric: str, unit: str) -> str:
