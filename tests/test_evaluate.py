@@ -277,8 +277,12 @@ def test_results_as_json_and_csv(tmp_path):
             lambda p, t: {"pred": save(p, "a", chest(), "nifti")},
             r"a\.tif: is a second mask of case a, beside .*a\.nii\.gz\. Remove one",
         ),
+        (
+            lambda p, t: {"pred": ((p / "res_track.txt").touch(), p)[1]},
+            "pred: is a tracking result.* Add --ctc",
+        ),
     ],
-    ids=["no folder", "empty", "other names", "unknown", "not annotated", "twice"],
+    ids=["no folder", "empty", "names", "unknown", "not annotated", "twice", "movie"],
 )
 def test_what_is_refused(tmp_path, spoil, cause):
     pred, truth = folders(tmp_path)
@@ -374,6 +378,28 @@ def test_cells_of_images_are_a_row_each(tmp_path):
     assert rows[4]["message"] == "no cell"
     assert [r["status"] for r in rows] == ["done"] * 5 + ["failed"]
     assert "empty" in rows[5]["message"]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (("p/a", "p/b"), ["a/x", "y", "b/x"]),
+        (("p/a", "q/a"), ["p/a/x", "y", "q/a/x"]),
+        (("p/a", "p/b", "q/a"), ["p/a/x", "y", "b/x", "q/a/x"]),
+        (("p/a/x.png", "q/a/x.png"), ["p/a/x", "q/a/x"]),
+        (("s/x.png", "s/x.tif"), ["s/x.png", "s/x.tif"]),
+        (("q", "r"), ["q/a/x", "r/a/x"]),
+        (("p/a", "p/a/x.png", "p/a/../a"), ["x", "y"]),
+    ],
+)
+def test_rows_have_names_that_tell_them_apart(tmp_path, given, names):
+    for name in ("p/a/x", "p/a/y", "p/b/x", "q/a/x", "r/a/x", "s/x"):
+        path = tmp_path / "root" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()  # a broken mask has a row too
+    (tmp_path / "root/s/x.tif").touch()
+    rows = measure_folder([tmp_path / "root" / path for path in given]).rows
+    assert [row["name"] for row in rows] == names
 
 
 def test_films_and_cells_share_a_table(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 from medseg.batch.masks import MaskFiles, find_masks, read_masks
 from medseg.batch.tables import write_text
 from medseg.errors import ConfigError, FileError, MedsegError
+from medseg.io.ctc_validate import TABLE
 from medseg.labels import LabelSet
 from medseg.measure import chest, to_csv
 from medseg.metrics import aggregate
@@ -107,11 +108,15 @@ def evaluate_folder(
         options: What is scored and how.
 
     Raises:
-        ConfigError: If a folder has no masks, no case or structure is in both, or
-            every case ends in an error (then that of the first).
+        ConfigError: If a folder has no masks or ``pred`` is a tracking result, no
+            case or structure is in both, or every case ends in an error (then that
+            of the first).
         FileError: If a truth cannot be read.
     """
     options = options or EvaluateOptions()
+    if (pred / TABLE).is_file():
+        problem = "is a tracking result, whose measures are those of cell movies"
+        raise ConfigError(pred, problem, "Add --ctc")
     truths, preds = find_masks(truth, options.labels), find_masks(pred, options.labels)
     shared = [name for name in truths if name in preds]
     if not shared:
