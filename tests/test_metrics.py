@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -615,7 +616,12 @@ def test_evaluation_as_rows_text_and_json():
     text = result.table()
     assert "1 mask empty in truth and prediction" in text
     assert "1 prediction without a truth" in text
-    assert "mean absolute error 0.1000" in text
+    assert "mean absolute error 0.1000, bias +0.1000, limits of agreement -" in text
+    none = replace(result, ctr=agreement([np.nan], [0.4])).table()
+    assert "failed 1, mean absolute error -, bias -, limits of agreement -" in none
+    assert "nan" not in text + none
+    two = replace(result, ctr=agreement([0.5, 0.4], [0.4, 0.4])).table()
+    assert "limits of agreement -0.0886 to +0.1886" in two
     lines = text.splitlines()
     assert lines[1].split()[:4] == ["heart", "dice", "3", "1"]
     assert lines[1].endswith("b")
