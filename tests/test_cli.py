@@ -515,6 +515,16 @@ def test_the_demo_gives_each_model_a_folder_of_its_own(
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.parametrize("inside", ["", "demo"])
+def test_the_demo_never_writes_into_a_file(
+    inside: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes").write_text("mine")
+    assert cli.run(["demo", "-o", str(tmp_path / "notes" / inside)]) == ExitCode.USAGE
+    assert "notes: is a file, not a folder" in last_line(capsys)
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
 def test_the_demo_without_a_model_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

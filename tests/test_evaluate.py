@@ -277,8 +277,12 @@ def test_results_as_json_and_csv(tmp_path):
             lambda p, t: {"pred": save(p, "a", chest(), "nifti")},
             r"a\.tif: is a second mask of case a, beside .*a\.nii\.gz\. Remove one",
         ),
+        (
+            lambda p, t: {"pred": ((p / "res_track.txt").touch(), p)[1]},
+            "pred: is a tracking result.* Add --ctc",
+        ),
     ],
-    ids=["no folder", "empty", "other names", "unknown", "not annotated", "twice"],
+    ids=["no folder", "empty", "names", "unknown", "not annotated", "twice", "movie"],
 )
 def test_what_is_refused(tmp_path, spoil, cause):
     pred, truth = folders(tmp_path)
@@ -374,6 +378,28 @@ def test_cells_of_images_are_a_row_each(tmp_path):
     assert rows[4]["message"] == "no cell"
     assert [r["status"] for r in rows] == ["done"] * 5 + ["failed"]
     assert "empty" in rows[5]["message"]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (("p/a", "p/b"), ["a/x", "y", "b/x"]),
+        (("p/a", "q/a"), ["p/a/x", "y", "q/a/x"]),
+        (("p/a", "p/b", "q/a"), ["p/a/x", "y", "b/x", "q/a/x"]),
+        (("p/a/x.png", "q/a/x.png"), ["p/a/x", "q/a/x"]),
+        (("s/x.png", "s/x.tif"), ["s/x.png", "s/x.tif"]),
+        (("q", "r"), ["q/a/x", "r/a/x"]),
+        (("p/a", "p/a/x.png", "p/a/../a"), ["x", "y"]),
+    ],
+)
+def test_rows_have_names_that_tell_them_apart(tmp_path, given, names):
+    for name in ("p/a/x", "p/a/y", "p/b/x", "q/a/x", "r/a/x", "s/x"):
+        path = tmp_path / "root" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()  # a broken mask has a row too
+    (tmp_path / "root/s/x.tif").touch()
+    rows = measure_folder([tmp_path / "root" / path for path in given]).rows
+    assert [row["name"] for row in rows] == names
 
 
 def test_films_and_cells_share_a_table(tmp_path):
@@ -512,3 +538,27 @@ def test_names_for_masks_that_state_none(tmp_path, capsys):
     for text in ("right_lung", "1=", "0=heart", "1=heart,1=lung"):
         assert cli.run([*words, "--names", text]) == ExitCode.USAGE, text
     assert "Give a value and a name each" in capsys.readouterr().err
+
+
+def test_cells_are_scored_one_by_one_in_table_json_and_csv(tmp_path, capsys):
+    """Of three cells two touch; a prediction has one number for all of them."""
+    truth = np.zeros((16, 16))
+    truth[2:6, 2:6], truth[2:6, 6:10], truth[10:14, 2:6] = 1, 2, 3
+    for case in ("a", "b"):
+        plain(tmp_path / "truth" / f"{case}.png", truth)
+    plain(tmp_path / "pred" / "a.png", truth > 0)
+    out = tmp_path / "s.json"
+    words = ["evaluate", str(tmp_path / "pred"), str(tmp_path / "truth")]
+    words += ["--names", "cells", "--json", str(out)]
+    assert cli.run(words) == ExitCode.SOME_FAILED
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["cell", "seg", "2", "1", "0.1667"] in [line[:5] for line in lines]
+    assert ["cell", "dice", "2", "1", "0.5000"] in [line[:5] for line in lines]
+    a, b = json.loads(out.read_text())["cases"]
+    assert (a["dice"], a["seg"], a["ap_50"], a["pq"]) == (1, pytest.approx(1 / 3), 0, 0)
+    assert (b["outcome"], b["seg"]) == ("absent", 0)
+    options = EvaluateOptions(labels=cell_labels(), only_predicted=True)
+    found = evaluate_folder(tmp_path / "pred", tmp_path / "truth", options)
+    table = write_evaluation(found, tmp_path / "s.csv").read_text().splitlines()
+    [row] = csv.DictReader(table)
+    assert row["seg"].startswith("0.333")

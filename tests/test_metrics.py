@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy import ndimage
 
 from medseg.errors import ConfigError
 from medseg.geometry import Geometry
-from medseg.labels import Label, LabelSet, chest_labels
+from medseg.labels import Label, LabelSet, cell_labels, chest_labels
 from medseg.metrics import (
     Counts,
     agreement,
@@ -26,6 +27,7 @@ from medseg.metrics import (
     surface_distances,
 )
 from medseg.metrics.cases import score_masks
+from medseg.metrics.cells import CellCounts, count_cells, missed_cells
 from medseg.metrics.evaluation import Evaluation, Problem, column
 from medseg.metrics.overlap import confusion_matrix, confusion_scores, dice_from_iou
 from medseg.metrics.surface import border, border_indices
@@ -483,6 +485,115 @@ def test_agreement_of_measurements():
         agreement([1.0], [1.0, 2.0])
 
 
+# Single cells
+
+
+def cell_masks(name):
+    """Return predicted and true cells ``(64, 64)``; the first two true ones touch."""
+    truth = np.zeros((64, 64), np.uint16)
+    truth[10:30, 10:30], truth[10:30, 30:50], truth[40:60, 10:30] = 7, 2, 3
+    pred = truth.copy()
+    if name == "one label":
+        pred = (truth > 0).astype(np.uint16)
+    elif name == "touching merged":
+        pred[truth == 2] = 7
+    elif name == "shifted":
+        pred = np.roll(truth, 5, axis=1)
+    elif name == "half":
+        pred[10:20, 10:30] = 0
+    elif name == "one more":
+        pred[50:60, 50:60] = 9
+    elif name == "random":
+        pred = np.random.default_rng(1).integers(0, 4, (64, 64))
+    return pred, truth
+
+
+def by_sets(pred, truth):
+    """Count SEG, AP50 and PQ again, with sets of pixels and without any matching."""
+    found, true = (
+        [set(np.flatnonzero(mask == v)) for v in np.unique(mask) if v]
+        for mask in (pred, truth)
+    )
+    seg = sum(
+        len(a & b) / len(a | b) for a in true for b in found if 2 * len(a & b) > len(a)
+    )
+    ious = [len(a & b) / len(a | b) for a in true for b in found]
+    hits = [iou for iou in ious if iou > 0.5]  # no cell can have two of them
+    wrong = len(found) + len(true) - 2 * len(hits)
+    ap, pq = len(hits) / (len(hits) + wrong), sum(hits) / (len(hits) + wrong / 2)
+    return {"seg": seg / len(true), "ap_50": ap, "pq": pq}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "perfect",
+        "one label",
+        "touching merged",
+        "shifted",
+        "half",
+        "one more",
+        "random",
+    ],
+)
+def test_cells_agree_with_a_count_by_sets(name):
+    pred, truth = cell_masks(name)
+    assert count_cells(pred, truth).values() == pytest.approx(by_sets(pred, truth))
+
+
+def test_touching_cells_with_one_number_score_badly_though_dice_is_one():
+    masks = (
+        Segmentation(m, cell_labels(), Geometry.pixels(2))
+        for m in cell_masks("one label")
+    )
+    [score] = evaluate_pair(*masks)
+    assert score.values["dice"] == 1
+    assert score.values["seg"] == pytest.approx(1 / 3)
+    assert score.values["ap_50"] == score.values["pq"] == 0
+
+
+def test_cells_are_scored_where_both_masks_have_single_cells():
+    pred, truth = cell_masks("one label")
+    single = Segmentation(truth, cell_labels(), Geometry.pixels(2))
+    labels = LabelSet(cell_labels().labels, "exclusive")
+    plain = Segmentation(pred, labels, Geometry.pixels(2))
+    for pair in ((single, plain), (plain, single)):
+        [score] = evaluate_pair(*pair)
+        assert "seg" not in score.values
+
+
+@pytest.mark.parametrize(
+    ("pred", "truth", "share"), [(0, 0, 1), (1, 0, 0), (0, 1, 0), (1, 1, 1)]
+)
+def test_conventions_for_masks_without_cells(pred, truth, share):
+    masks = (np.full((4, 4), value) for value in (pred, truth))
+    assert set(count_cells(*masks).values().values()) == {share}
+
+
+def test_cells_of_all_images_are_pooled_and_missing_images_count():
+    """Three true cells, then one: found all, and then nothing."""
+    pred, truth = cell_masks("perfect")
+    one = np.where(truth == 7, 7, 0)
+    masks = (Segmentation(m, cell_labels(), Geometry.pixels(2)) for m in (pred, truth))
+    scores = evaluate_pair(*masks, case="a")
+    scores.append(
+        missing_score(
+            one > 0,
+            Geometry.pixels(2),
+            structure="cell",
+            case="b",
+            cells=missed_cells(one),
+        )
+    )
+    rows = {row.metric: row for row in summarise(scores)}
+    for metric in ("seg", "ap_50", "pq"):
+        row = rows[metric]
+        assert (row.n, row.n_failed, row.mean, row.worst_case) == (2, 1, 0.5, "b")
+    assert rows["seg"].pooled == rows["ap_50"].pooled == 3 / 4
+    assert rows["pq"].pooled == 3 / 3.5
+    assert CellCounts().seg == 1
+
+
 def test_evaluation_as_rows_text_and_json():
     scores = (scored("a", 3, 1, 0), scored("b", 0, 0, 4), scored("c", 0, 0, 0))
     result = Evaluation(
@@ -505,7 +616,12 @@ def test_evaluation_as_rows_text_and_json():
     text = result.table()
     assert "1 mask empty in truth and prediction" in text
     assert "1 prediction without a truth" in text
-    assert "mean absolute error 0.1000" in text
+    assert "mean absolute error 0.1000, bias +0.1000, limits of agreement -" in text
+    none = replace(result, ctr=agreement([np.nan], [0.4])).table()
+    assert "failed 1, mean absolute error -, bias -, limits of agreement -" in none
+    assert "nan" not in text + none
+    two = replace(result, ctr=agreement([0.5, 0.4], [0.4, 0.4])).table()
+    assert "limits of agreement -0.0886 to +0.1886" in two
     lines = text.splitlines()
     assert lines[1].split()[:4] == ["heart", "dice", "3", "1"]
     assert lines[1].endswith("b")

@@ -118,6 +118,23 @@ def test_a_parent_that_the_masks_lack_is_refused() -> None:
         )
 
 
+def test_a_reference_cut_to_some_frames_names_the_option(tmp_path: Path) -> None:
+    """The table is that of the whole movie; the mother ends before the section."""
+    rows = [(1, 0, 1, 0), (2, 2, 3, 1)]
+    masks = [draw({1: LEFT})] * 2 + [draw({2: LEFT})] * 2
+    res = write_sequence(tmp_path / "01_RES", masks, rows)
+    gt = write_sequence(tmp_path / "01_GT", masks, rows, truth=True)
+    for t in (0, 1):
+        (gt / "TRA" / f"man_track{t:03d}.tif").unlink()
+        (gt / "SEG" / f"man_seg{t:03d}.tif").unlink()
+    with pytest.raises(
+        ConfigError,
+        match=r"parent 1, and frame 1 is not compared, only 2 to 3. Add --frames 2-3",
+    ):
+        evaluate_sequence(res, gt)
+    assert evaluate_sequence(res, gt, (2, 3)).tra == 1
+
+
 def test_masks_of_two_sizes_are_refused() -> None:
     with pytest.raises(ConfigError, match="20 x 40.*3 x 3"):
         score_segmentation([(draw({1: LEFT}), np.zeros((3, 3), int))])

@@ -642,11 +642,13 @@ def test_a_mask_that_is_named_anew_keeps_its_lineage(tmp_path: Path) -> None:
 def test_tables_of_a_former_result_go(tmp_path: Path) -> None:
     import json
 
+    from medseg.batch.journal import hash_file
+
     layers, _ = mothers_and_daughters(tmp_path)
     folder = _writer.save_result(tmp_path / "01_RES", layers)
     for name in ("cells.csv", "mine.csv"):
         (folder / name).write_text("1")
-    record = {"outputs": {"cells.csv": "0"}}
+    record = {"outputs": {"cells.csv": hash_file(folder / "cells.csv")}}
     (folder / "medseg-run.json").write_text(json.dumps(record))
     _writer.save_result(folder, layers)
     left = {p.name for p in folder.glob("*.csv")}

@@ -303,6 +303,38 @@ def test_the_radius_assumed_is_a_length() -> None:
     assert painted == [2 * 4 + 1, 2 + 1]
 
 
+@pytest.mark.parametrize("wrong", [np.nan, 255.0, -0.5, 2.0])
+@pytest.mark.parametrize(
+    "prompt",
+    [Point((24, 35)), Point((24, 22), positive=False), Box((20, 30), (30, 40))],
+)
+def test_a_probability_that_is_none_is_refused(prompt, wrong: float) -> None:
+    """Where a prompt reads it; farther off nobody looks."""
+    session = begun()
+    p = probability()
+    p[0, 0] = wrong
+    session.set_target(1, p)
+    assert not session.add(prompt).empty
+    session.undo()
+    p = probability()
+    p[23:26, 22:36] = wrong
+    session.set_target(1, p)
+    before = session.mask.copy()
+    with pytest.raises(ConfigError, match=r"probability: has values .* from 0 to 1"):
+        session.add(prompt)
+    np.testing.assert_array_equal(session.mask, before)
+    assert not session.can_undo
+
+
+def test_a_probability_that_was_interpolated_is_taken() -> None:
+    session = begun()
+    session.set_target(1, probability() * 1.2 - 0.1)
+    with pytest.raises(ConfigError, match="probability"):
+        session.add(Point((24, 35)))
+    session.set_target(1, np.clip(probability(), 0, 1) * np.float32(1 + 1e-6))
+    assert not session.add(Point((24, 35))).empty
+
+
 def test_a_mask_that_is_refused_changes_nothing() -> None:
     session = begun("paint")
     session.add(Point((24, 36)))

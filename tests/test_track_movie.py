@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from fakes import ChestPredictor, NumberPredictor, tree
 
 from medseg import cli
 from medseg.batch import load
+from medseg.batch.journal import hash_file
 from medseg.batch.measure_cells import measure_result, read_filled
 from medseg.batch.track import WORK_NAME, TrackOptions, track_movie
 from medseg.batch.track_record import remove_extras
@@ -121,6 +123,101 @@ def test_a_result_mended_by_hand_is_kept(sequence: Path, tmp_path: Path) -> None
     validate_result(out)
 
 
+def test_what_a_user_has_changed_or_added_is_kept(
+    sequence: Path, tmp_path: Path
+) -> None:
+    """A table, a picture among the report's, a table of the user's own."""
+    out = tmp_path / "01_RES"
+    first, other = TrackOptions(tables=True, report=True), TrackOptions(pictures=True)
+    track_movie(sequence, out, None, first, masks=sequence)
+    (out / "report" / "mine.txt").write_text("mine")
+    track_movie(sequence, out, None, TrackOptions(fill=False), masks=sequence)
+    assert [p.name for p in (out / "report").iterdir()] == ["mine.txt"]
+    again = replace(first, overwrite=True)
+    track_movie(sequence, out, None, again, masks=sequence)
+    assert (out / "report" / "mine.txt").read_text() == "mine"
+    assert len(list((out / "report").iterdir())) == 6
+    for name in ("tracks.csv", "report/t001.png", "filled.csv"):
+        before = (out / name).read_bytes()
+        (out / name).write_bytes(b"edited")
+        for options in (first, other, TrackOptions(fill=False)):
+            with pytest.raises(PlanError, match=rf"result whose {name} has changed"):
+                track_movie(sequence, out, None, options, masks=sequence)
+        assert (out / name).read_bytes() == b"edited"
+        (out / name).write_bytes(before)
+    (out / "curves.png").write_bytes(b"mine")
+    with pytest.raises(PlanError, match=r"holds a curves\.png that medseg track has"):
+        track_movie(sequence, out, None, other, masks=sequence)
+    track_movie(sequence, out, None, replace(other, overwrite=True), masks=sequence)
+    assert (out / "curves.png").read_bytes() != b"mine"
+
+
+def test_a_record_that_names_files_elsewhere_is_none(
+    sequence: Path, tmp_path: Path
+) -> None:
+    """Nothing outside the folder is removed or copied."""
+    out = tmp_path / "01_RES"
+    track_movie(sequence, out, None, masks=sequence)
+    record = json.loads((out / "medseg-run.json").read_text())
+    (tmp_path / "other").write_text("")
+    record["outputs"]["report/../../other"] = hash_file(tmp_path / "other")
+    (out / "medseg-run.json").write_text(json.dumps(record))
+    with pytest.raises(PlanError, match="medseg track has not written"):
+        track_movie(sequence, out, None, masks=sequence)
+    remove_extras(out)
+    assert (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_more_tables_need_no_network(
+    masks: bool, sequence: Path, tmp_path: Path
+) -> None:
+    """Asked for bit by bit or at once: the same bytes, and the masks are made once."""
+    pytest.importorskip("geff")
+    drawn = {"masks": sequence} if masks else {}
+
+    def run(out: str, *extras: str) -> str:
+        options = ALL.with_extras(extras)
+        return str(track_movie(sequence, tmp_path / out, predictor, options, **drawn))
+
+    predictor = BoxPredictor()
+    run("parts")
+    done, mask = predictor.seen, tmp_path / "parts/mask001.tif"
+    skipped = "0 done, 0 failed, 5 skipped"
+    assert run("parts", "tables") == skipped
+    assert run("parts", "geff", "report") == skipped
+    assert run("parts", "pictures") == skipped
+    assert predictor.seen == done
+    run("whole", "tables", "geff", "report", "pictures")
+    assert tree(tmp_path / "parts") == tree(tmp_path / "whole")
+    times = mask.stat().st_mtime_ns
+    assert run("parts", "tables") == skipped
+    assert mask.stat().st_mtime_ns == times  # nothing was left to do
+
+
+def test_tables_that_are_asked_for_again_are_made_again(
+    sequence: Path, tmp_path: Path
+) -> None:
+    """Where they were removed, or where the spacing is another one."""
+    out, predictor = tmp_path / "01_RES", BoxPredictor()
+    tables, geff = TrackOptions(tables=True), TrackOptions(pictures=True)
+    track_movie(sequence, out, predictor, tables)
+    before = tree(out)
+    (out / "cells.csv").unlink()
+    track_movie(sequence, out, predictor, geff)  # which nobody has asked for again
+    assert not (out / "cells.csv").exists()
+    assert (out / "counts.csv").exists()
+    track_movie(sequence, out, predictor, tables)
+    assert {name: tree(out)[name] for name in before if name.endswith("csv")} == {
+        name: value for name, value in before.items() if name.endswith("csv")
+    }
+    micrometres = replace(geff, scale=Scale((0.5, 0.5), 60))
+    track_movie(sequence, out, predictor, micrometres)
+    with (out / "cells.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["area_um2"] == "9.0"
+    assert predictor.seen == 5
+
+
 def test_tables_of_an_earlier_run_go(sequence: Path, tmp_path: Path) -> None:
     out = tmp_path / "01_RES"
     track_movie(sequence, out, None, TrackOptions(tables=True), masks=sequence)
@@ -135,9 +232,10 @@ def test_tables_that_cannot_be_removed_are_a_disk_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cells.csv").touch()
-    (tmp_path / "medseg-run.json").write_text('{"outputs": {"cells.csv": ""}}')
+    outputs = {"cells.csv": hash_file(tmp_path / "cells.csv")}
+    (tmp_path / "medseg-run.json").write_text(json.dumps({"outputs": outputs}))
 
-    def deny(path: Path, missing_ok: bool = False) -> None:
+    def deny(path: Path) -> None:
         raise PermissionError(errno.EACCES, "no")
 
     with monkeypatch.context() as patch:

@@ -13,6 +13,7 @@ from pathlib import Path
 from medseg.batch.masks import MaskFiles, find_masks, read_masks
 from medseg.batch.tables import write_text
 from medseg.errors import ConfigError, FileError, MedsegError
+from medseg.io.ctc_validate import TABLE
 from medseg.labels import LabelSet
 from medseg.measure import chest, to_csv
 from medseg.metrics import aggregate
@@ -25,6 +26,7 @@ from medseg.metrics.cases import (
     missing_score,
     structure_mask,
 )
+from medseg.metrics.cells import missed_cells
 from medseg.metrics.evaluation import Evaluation, Problem
 from medseg.segmentation import Segmentation
 
@@ -66,11 +68,13 @@ class _Common:
         structures: That the predictions have. A file that lacks one has missed it.
         labels: Of files that state none.
         spacing: In mm, of cases in which nothing states one.
+        cells: Whether the predictions are masks of single cells.
     """
 
     structures: tuple[str, ...]
     labels: LabelSet | None
     spacing: tuple[float, ...] | None
+    cells: bool
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,15 @@ def evaluate_folder(
         options: What is scored and how.
 
     Raises:
-        ConfigError: If a folder has no masks, no case or structure is in both, or
-            every case ends in an error (then that of the first).
+        ConfigError: If a folder has no masks or ``pred`` is a tracking result, no
+            case or structure is in both, or every case ends in an error (then that
+            of the first).
         FileError: If a truth cannot be read.
     """
     options = options or EvaluateOptions()
+    if (pred / TABLE).is_file():
+        problem = "is a tracking result, whose measures are those of cell movies"
+        raise ConfigError(pred, problem, "Add --ctc")
     truths, preds = find_masks(truth, options.labels), find_masks(pred, options.labels)
     shared = [name for name in truths if name in preds]
     if not shared:
@@ -199,7 +207,8 @@ def _common(
             f"no prediction has {', '.join(sorted(unknown))}",
             f"Choose from {', '.join(names)}",
         )
-    return _Common(tuple(names), labels, spacing)
+    cells = sample is not None and sample.labels.kind == "instances"
+    return _Common(tuple(names), labels, spacing, cells)
 
 
 def _first(
@@ -277,6 +286,7 @@ def _missing(
 ) -> Score:
     axes = truth.geometry.ndim
     fitting = common.spacing is not None and len(common.spacing) == axes
+    cells = common.cells and truth.labels.kind == "instances"
     return missing_score(
         structure_mask(truth, structure),
         # Against itself: takes the spacing of the others where the truth has none.
@@ -284,6 +294,7 @@ def _missing(
         structure=structure,
         tolerances=options.tolerances,
         case=case,
+        cells=missed_cells(truth.mask) if cells else None,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.batch.masks import MaskFiles, find_masks, read_masks, stem
@@ -27,7 +29,8 @@ class MeasuredFolder:
     Args:
         rows: A mask of a film or one that failed has one, with the values of
             `medseg.measure.COLUMNS`; a mask of cells one a cell, with its name, its
-            status and the values of `CELLS`.
+            status and the values of `CELLS`. Names are relative to the folder given;
+            where two would be equal, more of the path is in front.
         failed: Number of rows with an error.
     """
 
@@ -56,7 +59,7 @@ def measure_folder(
     paths = [masks] if isinstance(masks, Path) else list(masks)
     if out is not None:
         _check_table(out, paths)
-    cases = [files for path in paths for files in _cases(path, labels)]
+    cases = _distinct((path, files) for path in paths for files in _cases(path, labels))
     rows = [row for files in cases for row in _rows(files, labels)]
     if out is not None:
         write_text(out, _table(rows))
@@ -77,6 +80,33 @@ def _cases(path: Path, labels: LabelSet | None) -> list[MaskFiles]:
         problem = "is a tracking result, which is measured alone"
         raise ConfigError(path, problem, "Give it without other paths")
     return list(find_masks(path, labels).values())
+
+
+def _distinct(cases: Iterable[tuple[Path, MaskFiles]]) -> list[MaskFiles]:
+    """Return every mask once and under a name of its own.
+
+    Where names are equal, as much of the path is in front as tells them apart.
+
+    Args:
+        cases: Each with the path that was given.
+    """
+    found: dict[Path, MaskFiles] = {}
+    for path, files in cases:
+        found.setdefault(Path(os.path.abspath(files.whole or path / files.name)), files)
+    places = [path.with_name(stem(path.name)) for path in found]
+    if len(set(places)) < len(places):  # a.png beside a.tif
+        places = list(found)
+    names = [files.name for files in found.values()]
+    own = [name.count("/") + 1 for name in names]
+    depth = 0
+    while len(taken := Counter(names)) < len(names):
+        depth += 1
+        names = [
+            name if taken[name] == 1 else "/".join(place.parts[-parts - depth :])
+            for name, place, parts in zip(names, places, own, strict=True)
+        ]
+    pairs = zip(found.values(), names, strict=True)
+    return [replace(files, name=name) for files, name in pairs]
 
 
 def _rows(files: MaskFiles, labels: LabelSet | None) -> list[dict[str, Cell]]:

@@ -3,6 +3,8 @@
 read -> predict -> instance masks in ``RES/.medseg-work`` (journal with hashes)
 -> link -> fill gaps -> masks by track number, ``res_track.txt`` and what is wanted
 beside them, staged by `ResultWriter` -> check -> publish -> remove the work folder.
+
+Where masks and tracks are done already, only what is wanted beside them is written.
 """
 
 from __future__ import annotations
@@ -15,16 +17,19 @@ from typing import Any
 from medseg import __version__
 from medseg.batch.job import StagedPredictor
 from medseg.batch.journal import hash_config
+from medseg.batch.measure_cells import read_filled, read_graph
 from medseg.batch.session import Listener, Progress
-from medseg.batch.track_extras import Result, write_extras
+from medseg.batch.track_extras import Result, write_extras, write_filled
 from medseg.batch.track_frames import DrawnRun, FrameRun, hash_frames
 from medseg.batch.track_options import TrackOptions, TrackSummary, link_spacing
 from medseg.batch.track_plan import MoviePlan, check_cells, plan_movie
 from medseg.batch.track_record import (
     WORK_NAME,
     digest,
-    finished,
     remove_extras,
+    restage,
+    standing,
+    whole_extras,
     write_record,
 )
 from medseg.batch.track_size import size_of_movie
@@ -108,15 +113,15 @@ class _Run:
         progress: Listener,
     ) -> None:
         self.movie, self.out = plan.movie, plan.out
-        below = plan.movie if options.config()["extras"] else None
-        self.drawn = DrawnRun(plan.drawn, below) if plan.drawn is not None else None
+        drawn = plan.drawn
+        self.drawn = DrawnRun(drawn, plan.movie) if drawn is not None else None
         self.predictor, self.progress = predictor, progress
         scale = options.scale.completed(plan.movie.geometry)
         self.options = replace(options, scale=scale)
         self.work = plan.out / WORK_NAME
         facts = dict(predictor.describe()) if predictor else {}
         facts.pop("versions", None)
-        # All that decides the result but the pixels, as plain data.
+        # All that decides masks and tracks but the pixels, as plain data.
         self.config = {
             "medseg": __version__,
             "predictor": facts,
@@ -126,8 +131,9 @@ class _Run:
     def go(self) -> TrackSummary:
         """Run what is not done yet."""
         if not self.options.overwrite:
-            record = finished(self.out, self.config, self._inputs)
+            record = standing(self.out, self.config, self._inputs)
             if record is not None:
+                record = self._complete(record)
                 return TrackSummary(0, len(self.movie.frames), facts=record)
         if self.drawn is None:
             make_folder(self.work)
@@ -140,6 +146,45 @@ class _Run:
         if self.work.exists():
             shutil.rmtree(self.work)
         return TrackSummary(segmented.done, segmented.skipped, facts=record)
+
+    def _complete(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Write what is wanted and not there beside masks and tracks that stand.
+
+        Tables of another spacing are made again with those that are wanted now.
+        """
+        options, former = self.options, record["beside"]
+        there = whole_extras(self.out, record)
+        wanted = options.with_extras({*options.extras, *there})
+        alike = wanted.beside() == {**former, "extras": list(wanted.extras)}
+        new = set(wanted.extras).difference(there if alike else ())
+        if new.isdisjoint(options.extras):
+            return record
+        with self._writer() as writer:
+            restage(self.out, record, writer.stage, extras=alike)
+            facts = {**record, "beside": wanted.beside()}
+            return self._publish(writer, facts, options.with_extras(new))
+
+    def _writer(self) -> ResultWriter:
+        digits = max(3, len(str(max(self.movie.frames))))
+        return ResultWriter(self.out, self.movie.shape, digits)
+
+    def _publish(
+        self, writer: ResultWriter, facts: dict[str, Any], wanted: TrackOptions
+    ) -> dict[str, Any]:
+        """Write what is wanted beside staged masks and tracks, and put all in place.
+
+        Returns:
+            The record of it.
+        """
+        stage = writer.stage
+        if wanted.extras:
+            graph, filled = read_graph(stage), read_filled(stage)
+            result = Result(stage, graph, filled, wanted.scale, self.movie)
+            write_extras(result, wanted)
+        record = write_record(stage, facts)
+        remove_extras(self.out)
+        writer.publish()
+        return record
 
     def _inputs(self) -> dict[int, str]:
         return self.drawn.inputs() if self.drawn else hash_frames(self.movie)
@@ -160,24 +205,21 @@ class _Run:
         self, frames: FrameRun | DrawnRun, facts: dict[str, Any]
     ) -> dict[str, Any]:
         """Link, write, check, put in place; return the record of the run."""
-        scale = self.options.scale
-        spacing = link_spacing(scale)
+        spacing = link_spacing(self.options.scale)
         cells = observe(frames.masks())
         parameters = estimate_parameters(cells, spacing, **self.options.link)
         graph, fills = link_cells(cells, parameters, spacing), tuple[Fill, ...]()
         if self.options.fill:
             graph, fills = fill_gaps(graph, frames.masks())
         rows, numbers = graph.rows(), self.movie.frames
-        digits = max(3, len(str(max(numbers))))
-        with ResultWriter(self.out, self.movie.shape, digits) as writer:
+        with self._writer() as writer:
             for number, mask in relabel(frames.masks(), graph, fills):
                 writer.write(number, mask)
             writer.check(numbers, rows)
-            filled = {(fill.frame, fill.label) for fill in fills}
-            result = Result.of(writer.stage, self.movie, graph, filled, scale)
-            write_extras(result, self.options)
+            write_filled(writer.stage, graph, fills)
             facts |= {
                 **self.config,
+                "beside": self.options.beside(),
                 "config_sha256": hash_config(self.config),
                 "parameters": asdict(parameters),
                 "frames": len(numbers),
@@ -185,9 +227,6 @@ class _Run:
                 "tracks": len(rows),
                 "divisions": len(graph.divisions()),
                 "gaps": len(graph.gaps()),
-                "filled": len(filled),
+                "filled": len(fills),
             }
-            record = write_record(writer.stage, facts)
-            remove_extras(self.out)
-            writer.publish()
-        return record
+            return self._publish(writer, facts, self.options)

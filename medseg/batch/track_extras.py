@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -31,22 +32,20 @@ from medseg.measure.tracks import (
 )
 from medseg.overlay import encode, overlay
 from medseg.segmentation import Segmentation
-from medseg.track import write_geff
+from medseg.track import Fill, write_geff
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = (
-    FILLED,
-    "tracks.geff",
-    "cells.csv",
-    "tracks.csv",
-    "counts.csv",
-    "curves.png",
-    "lineage.png",
-    "report",
+FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "tables": ("cells.csv", "tracks.csv", "counts.csv"),
+        "pictures": ("curves.png", "lineage.png"),
+        "geff": ("tracks.geff",),
+        "report": ("report",),
+    }
 )
-"""All that may lie beside the masks."""
+"""Files and folders of each of `medseg.batch.track_options.EXTRAS`."""
 CELLS = cell_labels()
 
 
@@ -67,24 +66,6 @@ class Result:
     filled: frozenset[tuple[int, int]]
     scale: Scale
     movie: Any = None
-
-    @classmethod
-    def of(
-        cls,
-        folder: Path,
-        movie: Any,
-        graph: TrackGraph,
-        filled: set[tuple[int, int]],
-        scale: Scale,
-    ) -> Result:
-        """Return the result of a lineage whose labels are those before relabelling."""
-        ids = graph.track_ids()
-        numbered = TrackGraph(graph.frame, ids, graph.centroid, graph.edges)
-        nodes = zip(
-            graph.frame.tolist(), graph.label.tolist(), ids.tolist(), strict=True
-        )
-        made_up = frozenset((t, i) for t, label, i in nodes if (t, label) in filled)
-        return cls(folder, numbered, made_up, scale, movie)
 
     def frames(self) -> Iterator[tuple[int, NDArray[Any], Image | None]]:
         """Yield frame number, mask and image of every frame."""
@@ -132,6 +113,25 @@ class Measures:
         _save_figure(draw_lineage(self.graph), lineage)
 
 
+def write_filled(folder: Path, graph: TrackGraph, fills: Iterable[Fill]) -> None:
+    """List the masks that were made up to close gaps, by track number, if any were.
+
+    Args:
+        folder: Of the result.
+        graph: Labels are those before relabelling, as in the fills.
+        fills: The masks.
+
+    Raises:
+        DiskError: If the disk is full or not writable.
+    """
+    filled = {(fill.frame, fill.label) for fill in fills}
+    ids = graph.track_ids().tolist()
+    nodes = zip(graph.frame.tolist(), graph.label.tolist(), ids, strict=True)
+    rows = sorted((t, i) for t, label, i in nodes if (t, label) in filled)
+    if rows:
+        write_csv(folder / FILLED, ("frame", "cell"), rows)
+
+
 def write_extras(result: Result, wanted: TrackOptions) -> None:
     """Write what is wanted into the result's folder.
 
@@ -140,8 +140,6 @@ def write_extras(result: Result, wanted: TrackOptions) -> None:
         DiskError: If the disk is full or not writable.
     """
     folder, graph, scale = result.folder, result.graph, result.scale
-    if result.filled:
-        write_csv(folder / FILLED, ("frame", "cell"), sorted(result.filled))
     if wanted.geff:
         spacing = scale.spacing
         unit = "micrometer" if spacing else None
@@ -151,10 +149,9 @@ def write_extras(result: Result, wanted: TrackOptions) -> None:
     if wanted.tables or wanted.pictures:
         found = result.measure()
         if wanted.tables:
-            names = ("cells.csv", "tracks.csv", "counts.csv")
-            found.write_tables(*(folder / name for name in names))
+            found.write_tables(*(folder / name for name in FILES["tables"]))
         if wanted.pictures:
-            found.draw(folder / "curves.png", folder / "lineage.png")
+            found.draw(*(folder / name for name in FILES["pictures"]))
     if wanted.report:
         _draw_frames(result)
 

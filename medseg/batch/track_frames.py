@@ -193,10 +193,10 @@ class DrawnRun:
 
     Args:
         drawn: The masks.
-        movie: What is measured or drawn below them; None if nothing is.
+        movie: What is measured and drawn below them.
     """
 
-    def __init__(self, drawn: Movie, movie: Frames | None = None) -> None:
+    def __init__(self, drawn: Movie, movie: Frames) -> None:
         self._drawn, self._movie = drawn, movie
 
     def run(self) -> Segmented:
@@ -206,7 +206,7 @@ class DrawnRun:
 
     def inputs(self) -> dict[int, str]:
         """Return the hash of each frame by its number."""
-        below = hash_frames(self._movie) if self._movie is not None else {}
+        below = hash_frames(self._movie)
         return {t: hash_pixels(mask) + below.get(t, "") for t, mask in self.masks()}
 
     def masks(self) -> Iterator[tuple[int, NDArray[Any]]]:

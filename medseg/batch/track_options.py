@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -47,14 +47,30 @@ class TrackOptions:
         check_parameters(self.link)
         object.__setattr__(self, "link", MappingProxyType(dict(self.link)))
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Names of what is wanted beside the masks."""
+        return tuple(name for name in EXTRAS if getattr(self, name))
+
+    def with_extras(self, names: Collection[str]) -> Self:
+        """Return the same options with these extras and no others."""
+        return replace(self, **{name: name in names for name in EXTRAS})
+
     def config(self) -> dict[str, Any]:
-        """Return the options that change the bytes of the results."""
+        """Return the options that change masks and tracks."""
+        spacing = link_spacing(self.scale)
         return {
             "link": dict(self.link),
             "fill": self.fill,
+            "link_spacing": spacing and list(spacing),
+        }
+
+    def beside(self) -> dict[str, Any]:
+        """Return the options that change what lies beside masks and tracks."""
+        return {
             "spacing": self.scale.spacing and list(self.scale.spacing),
             "frame_interval": self.scale.frame_interval,
-            "extras": [name for name in EXTRAS if getattr(self, name)],
+            "extras": list(self.extras),
         }
 
 
@@ -79,10 +95,10 @@ class TrackSummary:
 
 
 def link_spacing(scale: Scale) -> tuple[float, ...] | None:
-    """Return the spacing in units of its smallest step, None where it is unknown.
+    """Return the spacing in units of its smallest step; None where all are alike.
 
     Distances of the linker are then in pixels wherever pixels are square.
     """
-    if scale.spacing is None:
+    if scale.spacing is None or len(set(scale.spacing)) == 1:
         return None
     return tuple(np.divide(scale.spacing, min(scale.spacing)).tolist())

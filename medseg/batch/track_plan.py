@@ -38,7 +38,8 @@ def plan_movie(
 
     Raises:
         PlanError: If the movie or the masks cannot be opened, or ``out`` is an input,
-            or holds a result of another program or one that was changed by hand.
+            or holds a result or a table of another program or one that was changed
+            by hand.
         ConfigError: If the spacing has another number of axes than a frame, or GEFF
             is wanted and the package is missing.
     """
@@ -47,7 +48,7 @@ def plan_movie(
     movie, *drawn = map(_open, inputs)
     for found in drawn:
         _check_drawn(found)
-    check_out(out, inputs, overwrite=options.overwrite)
+    check_out(out, inputs, options.extras, overwrite=options.overwrite)
     spacing = options.scale.spacing
     if spacing is not None and len(spacing) != len(movie.shape):
         problem = f"has {len(spacing)} axes, a frame {len(movie.shape)}"

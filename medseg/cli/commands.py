@@ -65,8 +65,9 @@ def evaluate(
 ) -> None:
     """Score masks against the truth.
 
-    Dice, IoU, NSD, HD95 and ASSD per case and structure; with --ctc the measures of
-    the Cell Tracking Challenge.
+    Dice, IoU, NSD, HD95 and ASSD per case and structure; of cells with a number each
+    also SEG, AP and PQ, cell by cell; with --ctc the measures of the Cell Tracking
+    Challenge.
 
     PRED and TRUTH each hold a file a case (a/b.tif), a folder a case
     (a/b/heart.png) or a folder a structure (heart/a/b.png); in all of them the case

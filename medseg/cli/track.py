@@ -62,7 +62,9 @@ def track(
     """Segment and track the cells of a movie.
 
     Writes maskNNN.tif and res_track.txt as the Cell Tracking Challenge wants them.
-    A run that was ended resumes by itself when it is started again.
+    A run that was ended resumes by itself when it is started again. With more of
+    --tables, --pictures, --geff and --report it keeps what is there and adds to it;
+    files that were changed since are refused, not written over.
 
     Exit codes: 0 done, 1 a frame failed or the result is not valid (the other frames
     are kept), 2 it cannot start and nothing is written, 3 another run holds OUT, 4

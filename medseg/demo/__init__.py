@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg.batch.job import StagedPredictor
 from medseg.batch.load import load_labels, load_predictor
-from medseg.errors import ConfigError, ModelError
+from medseg.errors import ConfigError, ModelError, PlanError
 
 SEED = 20
 FRAMES = 16
@@ -66,6 +66,7 @@ def run_demo(
         say: Called with a line of progress.
 
     Raises:
+        PlanError: If the folder is a file, or would be inside one.
         ModelError: If no model is shipped, or one is not accepted.
         ConfigError: If two models, or a model and the films, would share a folder.
         DiskError: If the folder is not writable.
@@ -74,6 +75,9 @@ def run_demo(
     from medseg.datasets.synthetic_movie import write_movie
     from medseg.model import shipped_models
 
+    for path in (out, *out.parents):
+        if path.is_file():
+            raise PlanError(path, "is a file, not a folder", "Give an output folder")
     folders = _folders(list(models or filter(_fits, shipped_models())))
     if not folders:
         raise ModelError("demo", "no shipped model found", "Install medseg again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -116,7 +116,8 @@ class ResultWriter:
         """Put all that is staged in place, the track table last; return the folder.
 
         What an earlier result left in the folder under the same kind of name goes,
-        when all is in place; on an error it comes back.
+        when all is in place; on an error it comes back. What else lies in a folder
+        that is written into stays.
 
         Raises:
             DiskError: If the disk is full or not writable.
@@ -125,32 +126,41 @@ class ResultWriter:
         moved: list[tuple[Path, Path]] = []
 
         def move(path: Path, target: Path) -> None:
+            target.parent.mkdir(exist_ok=True)
             os.replace(path, target)
             moved.append((path, target))
 
         aside = self.folder / ASIDE
         try:
-            new = sorted(self.stage.iterdir(), key=lambda p: p.name == TABLE)
+            new = sorted(self._staged(), key=lambda p: p.name == TABLE)
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
             # The table first: without it this is no longer a whole result.
-            for old in (*self._former(), *(self.folder / p.name for p in new)):
+            for old in (*self._former(), *(self.folder / name for name in new)):
                 if old.exists():
-                    move(old, aside / old.name)
-            for path in new:
-                move(path, self.folder / path.name)
+                    move(old, aside / old.relative_to(self.folder))
+            for name in new:
+                move(self.stage / name, self.folder / name)
             sync_folder(self.folder)
         except BaseException as error:
             for path, target in reversed(moved):
                 with suppress(OSError):
                     os.replace(target, path)
-            with suppress(OSError):  # what could not be put back stays in it
-                aside.rmdir()
+            for path in (*aside.glob("*"), aside):
+                with suppress(OSError):  # what could not be put back stays in it
+                    path.rmdir()
             if isinstance(error, OSError):
                 raise write_error(self.folder, error) from error
             raise
         shutil.rmtree(aside, ignore_errors=True)
         return self.folder
+
+    def _staged(self) -> Iterator[Path]:
+        """Yield what is staged by name; a folder that is there already is gone into."""
+        for path in self.stage.iterdir():
+            inner = path.is_dir() and (self.folder / path.name).is_dir()
+            for each in path.iterdir() if inner else (path,):
+                yield each.relative_to(self.stage)
 
     def _former(self) -> list[Path]:
         """Return the files of an earlier result, the track table first."""

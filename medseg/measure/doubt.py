@@ -12,7 +12,7 @@ one certain ground is enough and grounds of different kinds add up. The kinds:
   other (0.7); or the share of it outside its largest piece (1 at 20 %).
 * **shape** (chest films with both lungs and heart only): a quantity outside the
   range `RANGES`. ``d`` rises from 0 at the edge of the range, which holds 99 % of
-  the drawn films that it was read off, to 1 at the limit.
+  the manual masks that it was read off, to 1 at the limit.
 
 The score orders files. It is not a probability of error.
 """

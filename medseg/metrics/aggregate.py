@@ -1,7 +1,7 @@
 """From the scores of cases to the numbers of a table.
 
 Per case first: the macro mean over cases with its spread, then the pooled value
-(pixels added over cases first). Failed cases enter with their failure values.
+(pixels, or cells, added over cases first). Failed cases enter with their failure values.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from medseg.errors import ConfigError
 from medseg.metrics import overlap
 from medseg.metrics.cases import Score
+from medseg.metrics.cells import MEASURES, CellCounts
 
 DRAWS = 1000
 SEED = 0
@@ -181,9 +182,6 @@ def _summary(
     structure, metric, unit = key
     values = np.array([s.values[metric] for s in rows])
     worst = int(values.argmax() if metric in _DISTANCES else values.argmin())
-    pooled = np.nan
-    if metric in _POOLED:
-        pooled = _POOLED[metric](sum((s.counts for s in rows), overlap.Counts()))
     return Summary(
         structure,
         metric,
@@ -196,11 +194,20 @@ def _summary(
         median=float(np.median(values)),
         worst=float(values[worst]),
         worst_case=rows[worst].case,
-        pooled=pooled,
+        pooled=_pooled(metric, rows),
         interval=bootstrap_interval(
             values, _groups(rows, groups), draws=draws, seed=seed
         ),
     )
+
+
+def _pooled(metric: str, rows: list[Score]) -> float:
+    if metric in _POOLED:
+        return _POOLED[metric](sum((s.counts for s in rows), overlap.Counts()))
+    if metric in MEASURES:
+        counts = (s.cells for s in rows if s.cells is not None)
+        return sum(counts, CellCounts()).values()[metric]
+    return np.nan
 
 
 def _groups(rows: list[Score], groups: Mapping[str, str] | None) -> list[str]:

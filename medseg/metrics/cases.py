@@ -12,6 +12,7 @@ import numpy as np
 from medseg.errors import ConfigError
 from medseg.geometry import Geometry, Unit
 from medseg.metrics import overlap
+from medseg.metrics.cells import MEASURES, CellCounts, count_cells
 from medseg.metrics.conventions import Mask, diagonal, is_failure, outcome
 from medseg.metrics.surface import SurfaceDistances, surface_distances
 from medseg.segmentation import Segmentation
@@ -36,12 +37,13 @@ class Score:
         structure: Name of the structure, or of a union (``"lungs"``).
         values: ``dice``, ``iou``, ``sensitivity``, ``precision``, ``nsd_1`` (a
             key a tolerance), ``hd``, ``hd95``, ``assd``; distances and
-            tolerances in ``unit``.
+            tolerances in ``unit``. Of single cells also ``seg``, ``ap_50``, ``pq``.
         unit: ``"mm"``, or ``"px"`` where no spacing is known.
         counts: Pixels, for pooled metrics; a missing result has all of them 0
             but for false negatives.
         outcome: Which masks were filled; ``"absent"`` for a result that is not
             there at all.
+        cells: For pooled metrics of single cells; None where a mask has none.
     """
 
     case: str
@@ -50,6 +52,7 @@ class Score:
     unit: Unit
     counts: overlap.Counts
     outcome: Literal["both_empty", "missed", "invented", "filled", "absent"]
+    cells: CellCounts | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
@@ -145,7 +148,7 @@ def evaluate_pair(
     spacing: Sequence[float] | None = None,
     case: str = "",
 ) -> list[Score]:
-    """Score one prediction, structure by structure.
+    """Score one prediction, structure by structure; instances also cell by cell.
 
     Args:
         pred: The prediction.
@@ -173,7 +176,7 @@ def evaluate_pair(
             f"the prediction {', '.join(pred.labels.names)}",
             f"Asked for were {', '.join(wanted)}",
         )
-    return [
+    scores = [
         score_masks(
             structure_mask(pred, name),
             structure_mask(truth, name),
@@ -183,6 +186,13 @@ def evaluate_pair(
             case=case,
         )
         for name in chosen
+    ]
+    if pred.labels.kind != "instances" or truth.labels.kind != "instances":
+        return scores
+    cells = count_cells(pred.mask, truth.mask)
+    return [
+        replace(score, values={**score.values, **cells.values()}, cells=cells)
+        for score in scores
     ]
 
 
@@ -215,6 +225,7 @@ def missing_score(
     structure: str,
     tolerances: Sequence[float] = TOLERANCES,
     case: str = "",
+    cells: CellCounts | None = None,
 ) -> Score:
     """Score a prediction that is not there: the failure values, also if truth is empty.
 
@@ -224,13 +235,16 @@ def missing_score(
         structure: Its name.
         tolerances: For NSD.
         case: Name of the case.
+        cells: What it has found of single cells, where they are scored.
     """
     size = int(np.count_nonzero(truth))
     counts = overlap.Counts(fn=size, tn=truth.size - size)
     shares = ["dice", "iou", "sensitivity", "precision", *map(nsd_key, tolerances)]
     far = diagonal(truth.shape, geometry.spacing)
     values = dict.fromkeys(shares, 0.0) | dict.fromkeys(("hd", "hd95", "assd"), far)
-    return Score(case, structure, values, geometry.unit, counts, "absent")
+    if cells is not None:
+        values |= dict.fromkeys(MEASURES, 0.0)
+    return Score(case, structure, values, geometry.unit, counts, "absent", cells)
 
 
 def nsd_key(tolerance: float) -> str:

@@ -206,14 +206,22 @@ class _Graph:
             child = (row.begin, row.label)
             for frame, label in (mother, child):
                 if label not in present.get(frame, ()):
-                    raise ConfigError(
-                        name,
-                        f"track {row.label} has the parent {row.parent}, and label "
-                        f"{label} is not in the mask of frame {frame}",
-                        "Validate the track table",
-                    )
+                    raise _unknown_node(name, row, frame, label, times)
             edges[mother, child] = True
         return cls(edges)
+
+
+def _unknown_node(
+    name: str, row: TrackRow, frame: int, label: int, times: Sequence[int]
+) -> ConfigError:
+    """Return the error of a division whose mother or daughter no mask holds."""
+    problem = f"track {row.label} has the parent {row.parent}, and"
+    first, last = min(times), max(times)
+    if frame < 0 or first <= frame <= last:
+        problem += f" label {label} is not in the mask of frame {frame}"
+        return ConfigError(name, problem, "Validate the track table")
+    problem += f" frame {frame} is not compared, only {first} to {last}"
+    return ConfigError(name, problem, f"Add --frames {first}-{last}")
 
 
 def _node_errors(

@@ -139,8 +139,9 @@ class Evaluation:
             c = self.ctr
             yield (
                 f"cardiothoracic ratio, prediction - truth: n {c.n}, failed "
-                f"{c.n_failed}, mean absolute error {c.mae:.4f}, bias {c.bias:+.4f}, "
-                f"limits of agreement {c.low:+.4f} to {c.high:+.4f}"
+                f"{c.n_failed}, mean absolute error {_number(c.mae)}, bias "
+                f"{_number(c.bias, '+')}, limits of agreement "
+                + ("-" if math.isnan(c.low) else f"{c.low:+.4f} to {c.high:+.4f}")
             )
         empty = sum(s.n_both_empty for s in self.summaries if s.metric == "dice")
         if empty:
@@ -153,6 +154,12 @@ class Evaluation:
             "Mean over cases, failed ones included; interval: bootstrap, "
             f"{self.draws} draws, seed {self.seed}; pooled: pixels added up first."
         )
+        if any(score.cells is not None for score in self.scores):
+            yield (
+                "Single cells: seg is the mean IoU of the true cells with the cell that "
+                "covers more than half of each; ap_50, TP / (TP + FP + FN), and pq "
+                "match cells at an IoU above 0.5; pooled: cells added up first."
+            )
 
 
 def column(metric: str, unit: str) -> str:
@@ -171,8 +178,8 @@ def _cells(s: Summary) -> tuple[str, ...]:
     )
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
+def _number(value: float, sign: str = "") -> str:
+    return "-" if math.isnan(value) else f"{value:{sign}.4f}"
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.errors import ConfigError
 from medseg.refine.edit import Array, Edit, Slices, edit_between
 from medseg.refine.methods import Method
 from medseg.refine.methods.base import Mask, View
@@ -27,6 +28,9 @@ SMALLEST = 1.5
 
 WIDENED = 3
 """How often a window whose border the change touches is doubled."""
+
+_ROUNDING = 1e-4
+"""How far a probability may lie beyond 0 and 1, as interpolated ones do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +80,18 @@ class Scene:
     def view(
         self, box: Slices, positive: bool, seeds: Mask, scale: float, touching: bool
     ) -> View:
-        """Return a window, seen from the side of the prompt."""
+        """Return a window, seen from the side of the prompt.
+
+        Raises:
+            ConfigError: If the probability in it is not in [0, 1].
+        """
         agree, free = self.agree(box, positive), self.free(box, positive)
         against = np.zeros(agree.shape, bool)
         for pixels in self.against:
             against |= as_mask(pixels, box)
         probability = None
         if self.probability is not None:
-            p = np.asarray(self.probability[box], np.float32)
+            p = _shares(self.probability[box])
             probability = p if positive else 1 - p
         return View(
             image=np.asarray(self.image[box], np.float32),
@@ -99,6 +107,16 @@ class Scene:
         )
 
 
+def _shares(block: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the probabilities of a window, which nobody has looked at before."""
+    p = np.asarray(block, np.float32)
+    low, high = p.min(), p.max()
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also where one is NaN
+        problem = f"has values from {low:g} to {high:g} around the prompt"
+        raise ConfigError("probability", problem, "Give numbers from 0 to 1")
+    return p
+
+
 def answer(scene: Scene, prompt: Prompt, pixels: Index, method: Method) -> Edit:
     """Return the edit of the label map that answers a prompt; it may be empty.
 
@@ -107,6 +125,9 @@ def answer(scene: Scene, prompt: Prompt, pixels: Index, method: Method) -> Edit:
         prompt: Its kind and sign.
         pixels: Of the prompt, at least one.
         method: Decides what goes with them.
+
+    Raises:
+        ConfigError: If the probability around the prompt is not in [0, 1].
     """
     if method.exact and not isinstance(prompt, Point):
         box = around(pixels, scene.labels.shape, 1.0, scene.spacing)

@@ -109,7 +109,8 @@ class RefineSession:
                 writes, shared where it does not.
             labels: What the mask means.
             target: Value of the label to mend; for instances the number of one.
-            probability: Of the target ``([Z,] Y, X)``, in [0, 1].
+            probability: Of the target ``([Z,] Y, X)``, in [0, 1]; checked where a
+                prompt reads it.
 
         Raises:
             ConfigError: If there is no image yet, or something does not fit it.
@@ -202,7 +203,8 @@ class RefineSession:
 
         Raises:
             ConfigError: If there is no mask, the prompt has other axes than it or
-                lies outside, or the method needs a probability and has none.
+                lies outside, or the method needs a probability and has none, or one
+                that is not in [0, 1].
         """
         shape = self.target_map.shape
         pixels = prompt.pixels(shape)
