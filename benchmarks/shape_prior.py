@@ -234,14 +234,19 @@ from medseg.datasets.synthetic import chest_film
 from medseg.shape_prior import learn
 
 films = [chest_film(np.random.default_rng(seed), 128) for seed in range(24)]
-masks = np.stack([film.masks for film in films])  # (N, K, Y, X)
+masks = np.stack([film.masks[:3] for film in films])  # (N, K, Y, X): lungs and heart
 prior = learn(masks[:23], steps=150)
 
 found = masks[23].copy()
-found[2, 60:] = 0  # a model that has lost half of the heart
-print(prior.plausibility(found))  # Dice of each structure with what mend makes of it
+rows = np.flatnonzero(found[2].any(axis=1))
+found[2, rows[len(rows) // 2] :] = 0  # a model that has lost half of the heart
+print(prior.plausibility(found))  # about 0.81, 0.80 and 0.60: the heart is in doubt
 mended = prior.mend(found)  # (K, Y, X)
 ```
+
+Plausibility is the Dice of each structure with what `mend` makes of it; the heart comes
+back in part (Dice with the drawn one 0.70 after 0.52). Learn large structures: clavicles
+are thinner than the pixels of the prior, which takes them away.
 
 It sees no image. What it gives is plausible, not true: use it to find masks that
 deserve a look, or as a start where a model has failed; a rare anatomy is implausible

@@ -54,7 +54,8 @@ class TrackOptions:
 
     def with_extras(self, names: Collection[str]) -> Self:
         """Return the same options with these extras and no others."""
-        return replace(self, **{name: name in names for name in EXTRAS})
+        chosen: dict[str, Any] = {name: name in names for name in EXTRAS}
+        return replace(self, **chosen)
 
     def config(self) -> dict[str, Any]:
         """Return the options that change masks and tracks."""
