@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from refine_tasks import Task, cell_tasks, film_tasks, resized
+from refine_tasks import Task, cell_tasks, film_tasks, resized, titled
 from refine_user import (
     PAINTERS,
     WALKER_SIDE,
@@ -132,7 +132,7 @@ def films(options: argparse.Namespace) -> tuple[dict, list[str]]:
     rows = rows_of(tasks, ways | PAINTERS)
     speeds = {side: speed(tasks[: options.speed_tasks], side) for side in SPEED_SIDES}
     return {"jsrt": rows, "speed": speeds}, [
-        f"## JSRT: {len(tasks)} structures, from the mask of `{options.model}`",
+        f"## JSRT: {len(tasks)} structures, from the mask of {titled(options.model)}",
         score_table(rows),
         "### Milliseconds a click, median / 95th percentile",
         speed_table(speeds),
@@ -150,7 +150,7 @@ def cells(options: argparse.Namespace, model: str | None) -> tuple[dict, list[st
     touching = "painting, disc that touches the mask"
     brushes = PAINTERS | {touching: with_session("paint", CELL_RADIUS)}
     rows = rows_of(tasks, ways | brushes)
-    start = f"the cells of `{model}`" if model else "empty masks"
+    start = f"the cells of {titled(model)}" if model else "empty masks"
     return {f"dic_hela from {model or 'nothing'}": rows}, [
         f"## DIC-HeLa: {len(tasks)} cells of {options.frames} frames, from {start}",
         score_table(rows),

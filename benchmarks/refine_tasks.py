@@ -28,6 +28,14 @@ class Task:
     probability: Field | None = None
 
 
+def titled(model: str) -> str:
+    """Return name and version of a model, for a page of its figures."""
+    from medseg.model import load_model
+
+    spec = load_model(model).spec
+    return f"`{spec.name}` version {spec.version}"
+
+
 def predict(
     model: str, images: dict[str, Path], read: Callable, cache: Path
 ) -> Iterator[tuple[str, NDArray, NDArray]]:

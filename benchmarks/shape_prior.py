@@ -267,7 +267,7 @@ are not to be mended so.
 
 ## Are implausible masks wrong?
 
-Masks of `{model}` on the films held back, spoilt more and more; means over the films:
+Masks of {model} on the films held back, spoilt more and more; means over the films:
 
 | film | Dice with the truth | plausibility |
 |---|---|---|
@@ -297,7 +297,8 @@ def main() -> None:
     parser.add_argument("--model", default="chest-xray")
     parser.add_argument("--steps", type=int, default=2000)
     options = parser.parse_args()
-    names = load_model(options.model).spec.labels.names
+    spec = load_model(options.model).spec
+    names = spec.labels.names
     train, held = divide(jsrt.cases(options.jsrt), "split")
     known, unseen = ([read(case, names) for case in part] for part in (train, held))
     masks = np.stack([_small(m) for _, m in known])
@@ -316,7 +317,7 @@ def main() -> None:
     if options.docs:
         draw_masks(shown, options.docs / "shape-prior.png")
         draw_codes(found, files, options.docs / "shape-prior-codes.png")
-        text = page(result, options.model)
+        text = page(result, f"`{spec.name}` version {spec.version}")
         (options.docs / "shape-prior.md").write_text(text, encoding="utf-8")
     print(json.dumps(result))
 
