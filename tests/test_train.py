@@ -45,7 +45,7 @@ from medseg.train.data import (
     find_cases,
     load_sample,
 )
-from medseg.train.loop import EpochLog, fit, learning_rate
+from medseg.train.loop import EpochLog, fit, learning_rate, running_average
 from medseg.train.run import train
 from medseg.train.spec import build_network, make_spec
 
@@ -597,7 +597,8 @@ class TestLoop:
         assert rates[-1] == pytest.approx(0.01)
 
     def test_resumed_equals_uninterrupted(self, config_file: Path) -> None:
-        config = load_config(config_file)
+        path = changed(config_file, 'norm = "batch"', 'norm = "batch", dropout = 0.3')
+        config = load_config(path)
         split = find_cases(config.data)
         train, held = list(split.train), split.held_cases
         folder = config_file.parent
@@ -614,6 +615,29 @@ class TestLoop:
         assert [x.loss for x in more] == [x.loss for x in logs]
         for a, b in zip(whole.parameters(), again.parameters(), strict=True):
             assert torch.equal(a, b)
+
+    def test_a_short_run_is_not_averaged_away(self, config_file: Path) -> None:
+        changed(config_file, "average = 0.5\n", "")
+        changed(config_file, "validate_every = 1", "validate_every = 15")
+        changed(config_file, "epochs = 4", "epochs = 15\naugmentation = 0")
+        config = load_config(changed(config_file, "1e-2", "2e-2"))
+        assert config.average == 0.995
+        split = find_cases(config.data)
+        file = config_file.parent / "run.ckpt"
+        _, logs = fit(config, list(split.train), split.held_cases, file)
+        assert logs[-1].mean_score > 0.8
+
+    @pytest.mark.parametrize("decay", [0.0, 0.5, 0.995])
+    def test_the_average_forgets_where_it_began_and_is_as_slow_as_asked(
+        self, decay: float
+    ) -> None:
+        update, average = running_average(decay), [torch.ones(1)]
+        for n in range(1, 21):
+            update(average, [torch.zeros(1)], torch.tensor(n))
+        assert average[0].item() < 1e-3
+        late = [torch.ones(1)]
+        update(late, [torch.zeros(1)], torch.tensor(10_000))
+        assert late[0].item() == pytest.approx(decay)
 
     def test_a_checkpoint_needs_no_room_in_the_temporary_folder(
         self, config_file: Path, monkeypatch: pytest.MonkeyPatch

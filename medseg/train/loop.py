@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -93,6 +94,7 @@ def fit(
             loader, sampler = _loader(config, fabric, stage, data)
             for epoch in epochs:
                 sampler.epoch = epoch
+                _seed(config, epoch)
                 log = _epoch(config, fabric, task, state, loader, number, epoch, first)
                 if (epoch - first + 1) % config.validate_every == 0 or epoch == epochs[
                     -1
@@ -118,11 +120,31 @@ def _start(config: TrainConfig, fabric: Fabric) -> State:
     average = AveragedModel(
         network,
         device=fabric.device,
-        multi_avg_fn=get_ema_multi_avg_fn(config.average),
+        multi_avg_fn=running_average(config.average),
         use_buffers=True,
     )
     wrapped, optimizer = fabric.setup(network, optimizer)
     return State(wrapped, optimizer, average, [], set())
+
+
+def _seed(config: TrainConfig, epoch: int) -> None:
+    """Let seed and epoch alone decide what dropout drops, also in a resumed run."""
+    state = np.random.SeedSequence([config.seed, epoch]).generate_state(1)
+    torch.manual_seed(int(state[0]))
+
+
+def running_average(decay: float) -> Callable[[Any, Any, Tensor], None]:
+    """Return how a step enters the average of the ``n`` before it.
+
+    The decay rises from 0.1 to ``decay`` as ``(1 + n) / (10 + n)``: of a run of few
+    steps the average would else be mostly the weights that it began with.
+    """
+
+    def update(average: Any, current: Any, n: Tensor) -> None:
+        now = min(decay, (1 + int(n)) / (10 + int(n)))
+        get_ema_multi_avg_fn(now)(average, current, n)
+
+    return update
 
 
 def _loader(
