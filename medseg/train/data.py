@@ -91,7 +91,7 @@ def _cases(entry: DataConfig) -> list[Case]:
     cases: list[Case] = find(Path(entry.folder), **options)
     if not entry.spacing:
         return cases
-    return [replace(case, spacing=entry.spacing) for case in cases]
+    return [replace(case, spacing=entry.spacing, grid=None) for case in cases]
 
 
 def divide(
