@@ -232,7 +232,7 @@ def allow_bfloat16(spec: ModelSpec, folder: Path, split: Split) -> ModelSpec:
 
     That is: at most 1 of 10,000 on cases held back, with as few layers in float32 as
     that takes. Where the processor has no bfloat16 units, nothing is held back or
-    more layers would be needed, float32 stays.
+    more layers would be needed, or than there are, float32 stays.
     """
     cases = split.held_cases[:AGREEMENT_CASES]
     if not cases or not has_bfloat16():
@@ -244,7 +244,10 @@ def allow_bfloat16(spec: ModelSpec, folder: Path, split: Split) -> ModelSpec:
             spec.inference, precision="bfloat16", exact_layers=layers
         )
         faster = dataclasses.replace(spec, inference=inference)
-        fast = Predictor(dataclasses.replace(model, spec=faster), engine="openvino")
+        try:
+            fast = Predictor(dataclasses.replace(model, spec=faster), engine="openvino")
+        except ConfigError:  # the network has no more layers
+            return spec
         if label_agreement(exact, fast, cases) >= AGREEMENT:
             return faster
     return spec
