@@ -108,8 +108,8 @@ def check_names(config: TrainConfig, split: Split) -> None:
     """Check that somebody drew every structure, or cell, that is to be learnt.
 
     Raises:
-        ConfigError: If a name is in no training set; lists those that are. If a set
-            has no cells.
+        ConfigError: If there is no mask of a structure; lists those that there are. If
+            a set has no cells.
     """
     if config.labels.kind == "instances":
         bare = sum(case.instances is None for case in split.train)
@@ -117,13 +117,14 @@ def check_names(config: TrainConfig, split: Split) -> None:
             problem = f"is 'instances' and {bare} training cases have no cells drawn"
             raise ConfigError("labels.kind", problem, "Use sets of cells")
         return
-    drawn = {name for case in split.train for name in case.annotated}
+    drawn = {name for case in split.train for name in case.truth}
     unknown = [name for name in config.labels.names if name not in drawn]
     if unknown:
+        folders = ", ".join(entry.folder for entry in config.data)
         raise ConfigError(
             "labels.names",
-            f"{', '.join(unknown)} is drawn in no training case",
-            f"Choose from {', '.join(sorted(drawn))}",
+            f"{', '.join(unknown)} is drawn in no training case of {folders}",
+            f"Put masks there, or choose from {', '.join(sorted(drawn)) or 'none'}",
         )
 
 
