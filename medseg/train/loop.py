@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
@@ -68,16 +69,17 @@ def fit(
     held: list[Case],
     checkpoint: Path,
     report: Report = lambda log, total: None,
+    fabric: Fabric | None = None,
 ) -> tuple[nn.Module, list[EpochLog]]:
     """Train and return the averaged network with the log of every epoch.
 
     Continues from ``checkpoint`` where it exists, and writes it after each epoch.
+
+    Raises:
+        ConfigError: If the loss is no number.
+        FileError: If the checkpoint, or a case, cannot be read.
     """
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        precision=config.precision,
-    )
+    fabric = fabric or make_fabric(config)
     if config.devices > 1:
         fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
@@ -109,6 +111,29 @@ def fit(
                     break
         first += stage.epochs
     return state.average.module, state.logs
+
+
+def make_fabric(config: TrainConfig) -> Fabric:
+    """Return the devices and the precision that a configuration asks for.
+
+    Raises:
+        ConfigError: If this machine does not have them.
+    """
+    gpu = config.accelerator != "cpu" and torch.accelerator.is_available()
+    if config.precision == "16-mixed" and not gpu:
+        problem = "is 16-mixed, and the training would run on the CPU"
+        raise ConfigError("precision", problem, "Use bf16-mixed or 32-true there")
+    try:
+        return Fabric(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            precision=config.precision,
+        )
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        problem = f"is {config.accelerator}, with devices = {config.devices} "
+        problem += f"({str(error).splitlines()[0].rstrip('.')})"
+        remedy = "Use auto or cpu, or as many devices as there are"
+        raise ConfigError("accelerator", problem, remedy) from error
 
 
 def _start(config: TrainConfig, fabric: Fabric) -> State:

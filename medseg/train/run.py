@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric import Fabric
 from torch import nn
 
 from medseg.datasets.case import Case
@@ -26,9 +27,9 @@ from medseg.train.card import write_card
 from medseg.train.config import TrainConfig, load_config
 from medseg.train.curves import clock, time_left, write_logs
 from medseg.train.data import Split, find_cases
-from medseg.train.loop import EpochLog, fit
+from medseg.train.loop import EpochLog, fit, make_fabric
 from medseg.train.score import label_agreement, score_cases, score_table
-from medseg.train.spec import build_network, make_spec
+from medseg.train.spec import build_network, check_sizes, make_spec
 from medseg.train.start import describe_start, keep_share, start_spec
 
 CHECKPOINT = "checkpoint.ckpt"
@@ -73,6 +74,8 @@ def train_config(
     split = find_cases(config.data)
     make_spec(config, split, config.epochs)  # what no model may say is said now
     check_names(config, split)
+    check_sizes(config, len(split.train))
+    fabric = make_fabric(config)
     make_folder(output)
     # Of several devices' processes the first has the folder for all.
     alone = nullcontext() if os.environ.get("LOCAL_RANK") else hold(output)
