@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import time
+import zipfile
 from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from medseg.datasets.case import Case
 from medseg.engines.torch import channels_last, layout
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, FileError
 from medseg.io.atomic import write_bytes
 from medseg.train.config import TrainConfig
 from medseg.train.config_tables import StageConfig
@@ -270,6 +271,7 @@ def _save(fabric: Fabric, state: State, path: Path) -> None:
                 "average": state.average.state_dict(),
                 "logs": [vars(log) for log in state.logs],
                 "stopped": sorted(state.stopped),
+                "scaler": fabric.strategy.precision.state_dict(),
             },
             buffer,
         )
@@ -280,6 +282,9 @@ def _save(fabric: Fabric, state: State, path: Path) -> None:
 def _resume(fabric: Fabric, state: State, path: Path) -> None:
     if not path.exists():
         return
+    if not zipfile.is_zipfile(path):
+        problem = f"is damaged: {path.stat().st_size} bytes that are no checkpoint"
+        raise FileError(path, problem, "Put a copy back, or delete it to begin anew")
     parts = {"network": state.network, "optimizer": state.optimizer}
     rest = fabric.load(path, parts, weights_only=True)
     state.average.load_state_dict(rest["average"])
@@ -288,3 +293,5 @@ def _resume(fabric: Fabric, state: State, path: Path) -> None:
         scores = log.pop("dice", log.pop("scores", {}))
         state.logs.append(EpochLog(**log, scores=scores))
     state.stopped.update(rest["stopped"])
+    if rest.get("scaler"):  # of 16-mixed; older versions kept none
+        fabric.strategy.precision.load_state_dict(rest["scaler"])

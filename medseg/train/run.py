@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import nn
 
 from medseg.datasets.case import Case
 from medseg.engines.openvino import has_bfloat16
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, FileError
 from medseg.io.atomic import make_folder, replace_file
 from medseg.io.lock import hold
 from medseg.model import ModelSpec, load_model, save_model
@@ -34,6 +34,7 @@ from medseg.train.start import describe_start, keep_share, start_spec
 
 CHECKPOINT = "checkpoint.ckpt"
 CONFIG = "config.json"
+CASES = "cases"
 AGREEMENT = 0.9999
 EXACT_LAYERS = (0, 3, 6)
 AGREEMENT_CASES = 32
@@ -80,11 +81,17 @@ def train_config(
     # Of several devices' processes the first has the folder for all.
     alone = nullcontext() if os.environ.get("LOCAL_RANK") else hold(output)
     with alone:
-        claim(config, output, resume)
-        return _train(config, split, output, say)
+        claim(config, split, output, resume)
+        try:
+            return _train(config, split, fabric, output, say)
+        except KeyboardInterrupt:
+            say(f"{output}: stopped. With --resume it goes on after the last epoch.")
+            raise
 
 
-def _train(config: TrainConfig, split: Split, output: Path, say: Say) -> Path:
+def _train(
+    config: TrainConfig, split: Split, fabric: Fabric, output: Path, say: Say
+) -> Path:
     held = sum(map(len, split.held.values()))
     say(f"{len(split.train)} cases to train on, {held} held back")
     if config.network.start:
@@ -99,7 +106,12 @@ def _train(config: TrainConfig, split: Split, output: Path, say: Say) -> Path:
         say(_line(log, total, config, logs))
 
     network, history = fit(
-        config, list(split.train), split.held_cases, output / CHECKPOINT, report
+        config,
+        list(split.train),
+        split.held_cases,
+        output / CHECKPOINT,
+        report,
+        fabric,
     )
     write_logs(history, output)
     if config.network.keep:
@@ -131,21 +143,23 @@ def check_names(config: TrainConfig, split: Split) -> None:
         )
 
 
-def claim(config: TrainConfig, output: Path, resume: bool) -> None:
+def claim(config: TrainConfig, split: Split, output: Path, resume: bool) -> None:
     """Make ``output`` this run's folder.
 
     Raises:
-        ConfigError: If it holds another run, or the same one without ``resume``.
+        ConfigError: If it holds another run, a run with other cases, or the same one
+            without ``resume``.
+        FileError: If the record of the run that it holds cannot be read.
         DiskError: If it cannot be written to.
     """
-    mine = _plain(config)
+    mine, cases = _plain(config), _ids(split)
     record = output / CONFIG
     if (output / CHECKPOINT).exists():
         if not resume:
             raise ConfigError(
                 "output", f"{output} holds a run", "Add --resume or choose another"
             )
-        theirs = _recorded(record) if record.exists() else {}
+        theirs, seen = _recorded(record)
         changed = sorted(k for k in mine if mine[k] != theirs.get(k))
         if changed:
             raise ConfigError(
@@ -153,8 +167,33 @@ def claim(config: TrainConfig, output: Path, resume: bool) -> None:
                 f"differs from the run that {output} holds",
                 "Undo the change or choose another output",
             )
+        _check_cases(cases, seen or cases, output)
     with replace_file(record) as part:
-        part.write_text(json.dumps(mine, indent=1), encoding="utf-8")
+        text = json.dumps({**mine, CASES: cases}, indent=1)
+        part.write_text(text, encoding="utf-8")
+
+
+def _ids(split: Split) -> dict[str, list[str]]:
+    parts = {"train": split.train, "held": split.held_cases}
+    return {part: sorted({case.id for case in cases}) for part, cases in parts.items()}
+
+
+def _check_cases(
+    mine: Mapping[str, list[str]], theirs: Mapping[str, list[str]], output: Path
+) -> None:
+    """Refuse cases of another part: a film that was learnt would be scored as unseen.
+
+    Raises:
+        ConfigError: If the cases differ; names some that do.
+    """
+    moved = sorted({x for part in mine for x in {*mine[part]} ^ {*theirs[part]}})
+    if moved:
+        raise ConfigError(
+            "data",
+            f"the films differ from those of the run that {output} holds: "
+            f"{len(moved)} are new, gone or of another part, as {moved[0]}",
+            "Undo the change or choose another output",
+        )
 
 
 def _plain(config: TrainConfig) -> dict[str, Any]:
@@ -180,11 +219,25 @@ def _without_places(config: TrainConfig) -> dict[str, Any]:
     return dict(table)
 
 
-def _recorded(path: Path) -> dict[str, Any]:
-    """Return the record of a run, with what newer versions add at its defaults."""
-    table = json.loads(path.read_text("utf-8"))
-    table["data"] = [{**entry, "folder": ""} for entry in table["data"]]
-    return _without_places(parse(TrainConfig, {**table, "output": ""}, ""))
+def _recorded(path: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Return the record of a run, with what newer versions add at its defaults.
+
+    And the ids of its cases by part; none of a run of a version that kept none.
+
+    Raises:
+        FileError: If it cannot be read.
+    """
+    try:
+        table = dict(json.loads(path.read_text("utf-8")))
+        table["data"] = [{**entry, "folder": ""} for entry in table["data"]]
+        seen = {part: list(ids) for part, ids in table.pop(CASES, {}).items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FileError(
+            path,
+            f"is not the record of a run ({error})",
+            "Put it back, or choose another output",
+        ) from error
+    return _without_places(parse(TrainConfig, {**table, "output": ""}, "")), seen
 
 
 def _line(log: EpochLog, total: int, config: TrainConfig, logs: list[EpochLog]) -> str:
