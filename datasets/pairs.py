@@ -60,8 +60,8 @@ def image_and_cells(case: Case) -> tuple[Image, NDArray[np.int32], NDArray[np.bo
 
 
 def _same_aspect(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Return whether two planes are alike but for scale, give or take a pixel."""
-    if len(one) != len(other):
-        return False
+    """Return whether planes are alike but for scale, give or take a pixel; volumes equal."""
+    if len(one) != 2 or len(other) != 2:
+        return tuple(one) == tuple(other)
     (a, b), (c, d) = one, other
     return abs(a * d - b * c) <= c + d

@@ -159,14 +159,14 @@ def _seed(config: TrainConfig, epoch: int) -> None:
     torch.manual_seed(int(state[0]))
 
 
-def running_average(decay: float) -> Callable[[Any, Any, Tensor], None]:
+def running_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
     """Return how a step enters the average of the ``n`` before it.
 
     The decay rises from 0.1 to ``decay`` as ``(1 + n) / (10 + n)``: of a run of few
     steps the average would else be mostly the weights that it began with.
     """
 
-    def update(average: Any, current: Any, n: Tensor) -> None:
+    def update(average: Any, current: Any, n: Tensor | int) -> None:
         now = min(decay, (1 + int(n)) / (10 + int(n)))
         get_ema_multi_avg_fn(now)(average, current, n)
 
