@@ -681,6 +681,12 @@ class StoppedError(Exception):
     pass
 
 
+def standing_still(config_file: Path) -> Path:
+    """A run with patience whose network has no running statistics that would move."""
+    changed(config_file, 'norm = "batch"', 'norm = "instance"')
+    return changed(config_file, "average = 0.5", "patience = 1")
+
+
 class TestLoop:
     def test_rate_rises_then_falls(self) -> None:
         rates = [learning_rate(1.0, done) for done in np.linspace(0, 1, 101)]
@@ -837,7 +843,7 @@ class TestLoop:
         assert logs[-1].mean_score > 0.6
 
     def test_patience_stops_a_stage_that_stands_still(self, config_file: Path) -> None:
-        path = changed(config_file, "average = 0.5", "average = 0.99\npatience = 1")
+        path = standing_still(config_file)
         path = changed(path, "1e-2", "1e-9")
         config = load_config(path)
         split = find_cases(config.data)
@@ -849,7 +855,7 @@ class TestLoop:
     def test_a_resume_after_an_early_stop_goes_on_behind_it(
         self, config_file: Path
     ) -> None:
-        path = changed(config_file, "average = 0.5", "average = 0.99\npatience = 1")
+        path = standing_still(config_file)
         text = path.read_text().replace("1e-2", "1e-9")
         stage = text[text.index("[[stage]]") :].replace("epochs = 4", "epochs = 3")
         path.write_text(text + stage)
