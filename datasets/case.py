@@ -37,6 +37,7 @@ class Case:
         threshold: A mask pixel is on where its value is greater.
         spacing: ``([z,] y, x)`` of the film in mm, where the set states it and the file
             does not.
+        grid: Shape of the film to which ``spacing`` belongs; None: whatever it is.
         cut: Structure to another one whose pixels are taken out of it, where some
             films of a set draw one through the other.
         instances: Where its cells are drawn; `read_instances` reads them.
@@ -55,6 +56,7 @@ class Case:
     split: str | None = None
     threshold: int = 0
     spacing: tuple[float, ...] | None = None
+    grid: tuple[int, ...] | None = None
     cut: Mapping[str, str] = field(default_factory=dict)
     instances: InstanceTruth | None = None
     frame: int | None = None

@@ -7,15 +7,19 @@ Image Analysis 10:19-40 (masks). Research and education only, no redistribution.
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.datasets.case import STRUCTURES, Case
 from medseg.datasets.folders import checked, existing, need_folders
 from medseg.errors import FileError
 
+_NAME = re.compile(r"JPC[LN]N\d{3}")
 SPACING = (0.175, 0.175)  # mm, at 2048 x 2048
-SPACING_1024 = (0.35, 0.35)  # mm
+PREPARED, SPACING_PREPARED = (1024, 1024), (0.35, 0.35)  # pixels, mm
 FOLDS = {"fold1": "train", "fold2": "val"}
+SPLITS = ("train", "val")
 FILM_FOLDERS = ("All247images", "Nodule154images", "NonNodule93images")
 
 
@@ -23,7 +27,8 @@ def cases(folder: str | Path) -> list[Case]:
     """Return the films of ``folder``, sorted by id; layouts as they are offered.
 
     Prepared: ``images/*.png`` and ``masks/<structure>/*.png`` at 1024 x 1024, with
-    an optional ``splits.json`` of id to ``"train"`` or ``"val"``.
+    an optional ``splits.json`` of id to ``"train"`` or ``"val"``. Films of your own
+    may be laid out so, at any size; they have no spacing, which is JSRT's alone.
 
     Public: ``All247images/*.IMG`` (2048 x 2048) beside the unpacked SCR archive,
     ``scratch/fold1|fold2/masks/<left lung|...>/*.gif`` (1024 x 1024). The films may
@@ -31,19 +36,29 @@ def cases(folder: str | Path) -> list[Case]:
     for training, the second for validation.
 
     Raises:
-        FileError: If a sub folder is missing or there is no film.
+        FileError: If a sub folder is missing, there is no film, or ``splits.json`` says
+            anything else.
     """
     folder = Path(folder)
     if (folder / "scratch").is_dir():
         return checked(_public(folder), folder)
     need_folders(folder, "images", "masks")
-    return checked(prepared(folder), folder)
+    return checked([_with_spacing(case) for case in prepared(folder)], folder)
 
 
-def prepared(
-    folder: Path, spacing: tuple[float, float] | None = SPACING_1024
-) -> list[Case]:
-    """Return the films of ``images/`` and ``masks/<structure>/``, unchecked."""
+def _with_spacing(case: Case) -> Case:
+    """Return a film of JSRT with its spacing; nobody knows that of others' films."""
+    if not _NAME.fullmatch(case.id):
+        return case
+    return replace(case, spacing=SPACING_PREPARED, grid=PREPARED)
+
+
+def prepared(folder: Path) -> list[Case]:
+    """Return the films of ``images/`` and ``masks/<structure>/``, unchecked.
+
+    Raises:
+        FileError: If ``splits.json`` is no table of id to ``"train"`` or ``"val"``.
+    """
     splits = _splits(folder / "splits.json")
     return [
         Case(
@@ -53,7 +68,6 @@ def prepared(
             annotated=STRUCTURES,
             group=image.stem,
             split=splits.get(image.stem),
-            spacing=spacing,
         )
         for image in sorted((folder / "images").glob("*.png"))
     ]
@@ -63,9 +77,14 @@ def _splits(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        splits = dict(json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise FileError(path, f"is not JSON of id to split: {error}") from error
+    for name, word in splits.items():
+        if word not in SPLITS:
+            remedy = "Use train or val, and keep test films in another folder"
+            raise FileError(path, f"says {word!r} of {name}", remedy)
+    return splits
 
 
 def _public(folder: Path) -> list[Case]:

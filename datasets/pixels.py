@@ -39,7 +39,8 @@ def read_film(case: Case) -> Image:
         plane = one_plane(case.image, image.pixels, case.slice)
         spacing, unit = image.geometry.spacing[1:], image.geometry.unit
         image = Image(plane, Geometry.upright(spacing, unit), image.meta)
-    if not case.spacing or image.geometry.unit != "px":
+    stated = case.grid is None or case.grid == image.spatial_shape
+    if not case.spacing or not stated or image.geometry.unit != "px":
         return image
     ndim = image.geometry.ndim
     if len(case.spacing) < ndim:

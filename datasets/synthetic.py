@@ -162,7 +162,7 @@ def cases(folder: str | Path) -> list[Case]:
     """
     folder = Path(folder)
     need_folders(folder, "images", "masks")
-    return checked(prepared(folder, spacing=None), folder)
+    return checked(prepared(folder), folder)
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:

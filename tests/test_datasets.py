@@ -72,11 +72,26 @@ def test_jsrt_prepared(tmp_path):
     (folder / "splits.json").write_text(json.dumps({"a": "val", "b": "train"}))
     first, second = jsrt.cases(folder)
     assert (first.id, first.split, second.split) == ("a", "val", "train")
-    assert first.spacing == (0.35, 0.35)
     masks, annotated = read_truth(first)
     assert annotated.all()
     for mask, name in zip(masks, STRUCTURES, strict=True):
         np.testing.assert_array_equal(mask * 255, CHEST[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "spacing", "unit"),
+    [
+        ("JPCLN001", 1024, (0.35, 0.35), "mm"),
+        ("JPCNN093", 1024, (0.35, 0.35), "mm"),
+        ("JPCLN001", 512, (1, 1), "px"),
+        ("film1", 1024, (1, 1), "px"),
+    ],
+)
+def test_only_films_of_jsrt_have_its_spacing(tmp_path, name, side, spacing, unit):
+    folder = prepared_set(tmp_path, (name,))
+    save(folder / "images" / f"{name}.png", np.zeros((side, side), np.uint8))
+    geometry = read_film(jsrt.cases(folder)[0]).geometry
+    assert (geometry.spacing, geometry.unit) == (spacing, unit)
 
 
 def test_jsrt_public_layout(tmp_path):
@@ -129,6 +144,16 @@ def test_splits_that_are_not_a_table(tmp_path, text):
     folder = prepared_set(tmp_path, ("a",))
     (folder / "splits.json").write_text(text)
     with pytest.raises(FileError, match=r"splits\.json"):
+        jsrt.cases(folder)
+
+
+@pytest.mark.parametrize("word", ["test", "valid", "Val", 1, None])
+def test_splits_that_are_neither_train_nor_val(tmp_path, word):
+    folder = prepared_set(tmp_path, ("a",))
+    (folder / "splits.json").write_text(json.dumps({"a": word}))
+    with pytest.raises(
+        FileError, match=rf"splits\.json: says {word!r} of a\. Use train"
+    ):
         jsrt.cases(folder)
 
 

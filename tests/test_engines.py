@@ -164,6 +164,14 @@ def test_lower_precision_is_close(model: Model) -> None:
     np.testing.assert_allclose(found, wanted, atol=0.1)
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+def test_no_more_layers_are_cut_off_than_there_are(layers: int) -> None:
+    network = build("pixel_classifier", {"in_channels": 1, "out_channels": 2}).eval()
+    model = convert(network, BATCH.shape)
+    with pytest.raises(ConfigError, match=f"exact_layers: is {layers} .* has 1 on"):
+        cut(model, layers)
+
+
 @pytest.mark.parametrize("layers", [0, 1, 3, 6])
 @pytest.mark.parametrize("name", ["unet", "efficient_unet", "segnet"])
 def test_two_parts_are_the_whole(name: str, layers: int) -> None:

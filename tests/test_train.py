@@ -5,23 +5,28 @@ import dataclasses
 import hashlib
 import json
 import re
+import shutil
 import tempfile
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from model_builders import tiny_network, tiny_spec
 from PIL import Image as PillowImage
 from safetensors.torch import save_file
 
 from medseg.datasets.case import STRUCTURES, Case
-from medseg.errors import ConfigError, DiskError, LockedError
+from medseg.errors import ConfigError, DiskError, FileError, ImageWarning, LockedError
 from medseg.io.lock import hold
 from medseg.model import load_model, load_spec, model_folder, save_model
-from medseg.networks import build
+from medseg.model_spec import Network
+from medseg.networks import NETWORKS, build
 from medseg.predict import Predictor
 from medseg.train import run
 from medseg.train.augment import (
@@ -44,10 +49,12 @@ from medseg.train.data import (
     divide,
     find_cases,
     load_sample,
+    load_samples,
 )
-from medseg.train.loop import EpochLog, fit, learning_rate
+from medseg.train.loop import EpochLog, fit, learning_rate, running_average
 from medseg.train.run import train
-from medseg.train.spec import build_network, make_spec
+from medseg.train.score import read_case
+from medseg.train.spec import build_network, check_sizes, make_spec
 
 CONFIG = """
 name = "tiny"
@@ -129,7 +136,11 @@ class TestConfig:
             ("seed = 3", "sonography = 3", "sonography", "unknown key"),
             ("seed = 3", 'seed = "3"', "seed", "an integer"),
             ("seed = 3", "seed = true", "seed", "an integer"),
+            ("seed = 3", "seed = -1", "seed", "-1"),
+            ("seed = 3", "seed = 4294967296", "seed", "2^32 - 1"),
             ("average = 0.5", "average = 1.0", "average", "0 to 1"),
+            ("[4, 8, 8]", "[4, 8], out_channels = 7", "arguments", "out_channels"),
+            ("[4, 8, 8]", "[4, 8], in_channels = 3", "arguments", "in_channels"),
             ("workers = 0", "workers = -1", "workers", "-1"),
             ("workers = 0", "devices = 0", "devices", "0"),
             ("validate_every = 1", "validate_every = 0", "validate_every", "0"),
@@ -171,6 +182,13 @@ class TestConfig:
                 "loss.class_weights",
                 "1 entries for 2",
             ),
+            (
+                "[[stage]]",
+                "[loss]\nclass_weights=[1.0, -1.0]\n[[stage]]",
+                "loss.class_weights",
+                "-1.0",
+            ),
+            ("[[stage]]", "[loss]\ndice = inf\n[[stage]]", "loss", "inf"),
             ("1e-2", "2.0", "stage.learning_rate", "2.0"),
             ("1e-2", "1e-2\naugmentation = 2", "stage.augmentation", "2"),
             ("1e-2", "1e-2\ngas = 2", "stage.gas", "2"),
@@ -238,6 +256,47 @@ class TestConfig:
         with pytest.raises(ConfigError, match=re.escape(field)):
             train(changed(config_file, old, new))
         assert not (config_file.parent / "run").exists()
+
+    @pytest.mark.parametrize(
+        ("old", "new", "words"),
+        [
+            # More than any machine has, where it has any.
+            ('"cpu"', '"cuda"\ndevices = 1000', "accelerator: is cuda, with devices ="),
+            ("seed = 3", 'precision = "16-mixed"', "precision: is 16-mixed, .* CPU"),
+            (
+                'name = "unet"\narguments = { widths = [4, 8, 8], norm = "batch" }',
+                'name = "unet_2015"\narguments = { widths = [4, 8] }',
+                r"turn \[32, 32\] into \[16, 16\].*mirror = true",
+            ),
+        ],
+    )
+    def test_what_cannot_run_here_stops_the_run_at_its_start(
+        self, config_file: Path, old: str, new: str, words: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=words):
+            train(changed(config_file, old, new))
+        assert not (config_file.parent / "run").exists()
+
+    @pytest.mark.parametrize(("norm", "batch"), [("instance", 2), ("batch", 1)])
+    def test_a_single_value_has_no_statistics(
+        self, config_file: Path, norm: str, batch: int
+    ) -> None:
+        path = changed(config_file, "[32, 32]", "[16, 16]")
+        changed(path, "[4, 8, 8]", "[4, 8, 8, 8, 8]")  # 16 pixels become 1
+        changed(path, 'norm = "batch"', f'norm = "{norm}"')
+        changed(path, "batch = 2", f"batch = {batch}")
+        words = r"stage\.size: is \[16, 16\], too small for unet in batches of "
+        with pytest.raises(ConfigError, match=f"{words}{batch}"):
+            check_sizes(load_config(path), 5)
+
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_every_network_keeps_the_size_of_a_stage(
+        self, config_file: Path, name: str
+    ) -> None:
+        arguments = "mirror = true" if name == "unet_2015" else ""
+        path = changed(config_file, 'widths = [4, 8, 8], norm = "batch"', arguments)
+        changed(path, "[32, 32]", "[48, 64]")
+        check_sizes(load_config(changed(path, '"unet"', f'"{name}"')), 5)
 
     def test_empty_data_and_stage(self, tmp_path: Path) -> None:
         path = tmp_path / "c.toml"
@@ -457,6 +516,43 @@ class TestData:
         assert full.annotated.tolist() == [True, True, False]
         assert (full.image.min(), full.image.max()) == (0, 1)
 
+    def test_masks_are_alike_the_film_but_for_scale(self, tmp_path: Path) -> None:
+        def save(name: str, shape: tuple[int, int]) -> Path:
+            pixels = np.zeros(shape, np.uint8)
+            pixels[2:9, 3:8] = 200
+            PillowImage.fromarray(pixels).save(tmp_path / name)
+            return tmp_path / name
+
+        film, names = save("film.png", (40, 24)), ("heart",)
+        for shape in ((40, 24), (20, 12), (80, 48), (13, 8)):
+            case = Case("a", film, {"heart": save("mask.png", shape)}, names, "a")
+            assert read_case(case, names)[1].mask.shape == (1, 40, 24)
+            assert load_sample(case, names, (16, 16)).truth.any()
+        for shape in ((24, 40), (40, 12), (24, 24)):
+            case = Case("a", film, {"heart": save("mask.png", shape)}, names, "a")
+            for read in (read_case, partial(load_sample, size=(16, 16))):
+                with pytest.raises(FileError, match=r"mask\.png: is a mask of .* film"):
+                    read(case, names)
+
+    def test_pages_of_one_file_are_different_films(self, tmp_path: Path) -> None:
+        path = tmp_path / "stack.tif"
+        pages = [PillowImage.fromarray(np.eye(16, k=k, dtype=np.uint8)) for k in (0, 5)]
+        pages[0].save(path, save_all=True, append_images=pages[1:])
+        cases = [
+            Case(f"{k}", path, {"cell": path}, ("cell",), "a", slice=k) for k in (0, 1)
+        ]
+        flat = tmp_path / "flat.png"
+        pages[0].save(flat)
+        whole = Case("a", path, {"cell": flat}, ("cell",), "a")
+        with pytest.raises(
+            FileError, match=r"of \(16, 16\) for a film of \(2, 16, 16\)"
+        ):
+            read_case(whole, ("cell",))
+        first, second, again = load_samples([*cases, cases[0]], ("cell",), (16, 16))
+        assert np.array_equal(first.truth[0], np.eye(16) * 255)
+        assert np.array_equal(second.truth[0], np.eye(16, k=5) * 255)
+        assert again is first
+
     def test_epoch_order_is_a_permutation_that_the_seed_decides(self) -> None:
         sampler = EpochSampler(9, seed=1)
         first = list(sampler)
@@ -585,6 +681,12 @@ class StoppedError(Exception):
     pass
 
 
+def standing_still(config_file: Path) -> Path:
+    """A run with patience whose network has no running statistics that would move."""
+    changed(config_file, 'norm = "batch"', 'norm = "instance"')
+    return changed(config_file, "average = 0.5", "patience = 1")
+
+
 class TestLoop:
     def test_rate_rises_then_falls(self) -> None:
         rates = [learning_rate(1.0, done) for done in np.linspace(0, 1, 101)]
@@ -597,7 +699,8 @@ class TestLoop:
         assert rates[-1] == pytest.approx(0.01)
 
     def test_resumed_equals_uninterrupted(self, config_file: Path) -> None:
-        config = load_config(config_file)
+        path = changed(config_file, 'norm = "batch"', 'norm = "batch", dropout = 0.3')
+        config = load_config(path)
         split = find_cases(config.data)
         train, held = list(split.train), split.held_cases
         folder = config_file.parent
@@ -614,6 +717,61 @@ class TestLoop:
         assert [x.loss for x in more] == [x.loss for x in logs]
         for a, b in zip(whole.parameters(), again.parameters(), strict=True):
             assert torch.equal(a, b)
+
+    def test_a_short_run_is_not_averaged_away(self, config_file: Path) -> None:
+        changed(config_file, "average = 0.5\n", "")
+        changed(config_file, "validate_every = 1", "validate_every = 15")
+        changed(config_file, "epochs = 4", "epochs = 15\naugmentation = 0")
+        config = load_config(changed(config_file, "1e-2", "2e-2"))
+        assert config.average == 0.995
+        split = find_cases(config.data)
+        file = config_file.parent / "run.ckpt"
+        _, logs = fit(config, list(split.train), split.held_cases, file)
+        assert logs[-1].mean_score > 0.5
+
+    @pytest.mark.parametrize("decay", [0.0, 0.5, 0.995])
+    def test_the_average_forgets_where_it_began_and_is_as_slow_as_asked(
+        self, decay: float
+    ) -> None:
+        update, average = running_average(decay), [torch.ones(1)]
+        for n in range(1, 21):
+            update(average, [torch.zeros(1)], torch.tensor(n))
+        assert average[0].item() < 1e-3
+        late = [torch.ones(1)]
+        update(late, [torch.zeros(1)], torch.tensor(10_000))
+        assert late[0].item() == pytest.approx(decay)
+
+    def test_a_damaged_checkpoint_is_named(self, config_file: Path) -> None:
+        config, file = load_config(config_file), config_file.parent / "run.ckpt"
+        split = find_cases(config.data)
+        for data in (b"", b"junk", b"PK\x03\x04 cut in the middle"):
+            file.write_bytes(data)
+            with pytest.raises(FileError, match=r"run\.ckpt: is damaged: .*delete it"):
+                fit(config, list(split.train), [], file)
+            assert file.read_bytes() == data
+
+    def test_the_scale_of_half_precision_goes_on(self, config_file: Path) -> None:
+        config = load_config(changed(config_file, "epochs = 4", "epochs = 2"))
+        split = find_cases(config.data)
+        file = config_file.parent / "run.ckpt"
+
+        def fabric() -> tuple[Fabric, torch.amp.GradScaler]:
+            scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3)
+            plugin = MixedPrecision("16-mixed", "cpu", scaler)
+            return Fabric(accelerator="cpu", plugins=[plugin]), scaler
+
+        def stop(log: EpochLog, total: int) -> None:
+            if log.epoch == 1:
+                raise StoppedError
+
+        first, scaler = fabric()
+        with pytest.raises(StoppedError):
+            fit(config, list(split.train), [], file, stop, first)
+        # Two steps an epoch: once in four steps the scale has doubled.
+        assert scaler.get_scale() == 16
+        again, scaler = fabric()
+        fit(config, list(split.train), [], file, fabric=again)
+        assert scaler.get_scale() == 16
 
     def test_a_checkpoint_needs_no_room_in_the_temporary_folder(
         self, config_file: Path, monkeypatch: pytest.MonkeyPatch
@@ -685,7 +843,7 @@ class TestLoop:
         assert logs[-1].mean_score > 0.6
 
     def test_patience_stops_a_stage_that_stands_still(self, config_file: Path) -> None:
-        path = changed(config_file, "average = 0.5", "average = 0.99\npatience = 1")
+        path = standing_still(config_file)
         path = changed(path, "1e-2", "1e-9")
         config = load_config(path)
         split = find_cases(config.data)
@@ -697,7 +855,7 @@ class TestLoop:
     def test_a_resume_after_an_early_stop_goes_on_behind_it(
         self, config_file: Path
     ) -> None:
-        path = changed(config_file, "average = 0.5", "average = 0.99\npatience = 1")
+        path = standing_still(config_file)
         text = path.read_text().replace("1e-2", "1e-9")
         stage = text[text.index("[[stage]]") :].replace("epochs = 4", "epochs = 3")
         path.write_text(text + stage)
@@ -819,6 +977,86 @@ class TestRun:
         found = run.allow_bfloat16(spec, tmp_path / "tiny", split).inference
         assert (found.precision, found.exact_layers) == (precision, layers)
         assert tried == [0, 3, 6][: len(agreements)]
+
+    def test_films_of_another_part_are_not_learnt_by_a_resumed_run(
+        self, config_file: Path
+    ) -> None:
+        config, output = load_config(config_file), config_file.parent / "run"
+        output.mkdir()
+        split = find_cases(config.data)
+        run.claim(config, split, output, resume=False)
+        (output / run.CHECKPOINT).touch()
+        run.claim(config, split, output, resume=True)
+        films = config_file.parent / "films"
+        for image in films.rglob("film0.png"):
+            shutil.copy(image, image.with_name("extra.png"))
+        more = find_cases(config.data)
+        # Every fifth by name is held back: film4 is not any more.
+        with pytest.raises(
+            ConfigError, match=r"data: the films differ .* 3 are .*extra"
+        ):
+            run.claim(config, more, output, resume=True)
+        record = output / run.CONFIG
+        table = json.loads(record.read_text())
+        del table[run.CASES]  # as runs of older versions
+        record.write_text(json.dumps(table))
+        run.claim(config, more, output, resume=True)
+        with pytest.raises(ConfigError, match="data: the films differ"):
+            run.claim(config, split, output, resume=True)
+
+    @pytest.mark.parametrize("text", [None, "", "{junk", "[]", "7", '{"data": 7}'])
+    def test_a_damaged_record_is_named(
+        self, config_file: Path, text: str | None
+    ) -> None:
+        config, output = load_config(config_file), config_file.parent / "run"
+        output.mkdir()
+        (output / run.CHECKPOINT).touch()
+        if text is not None:
+            (output / run.CONFIG).write_text(text)
+        with pytest.raises(
+            FileError, match=r"config\.json: is not the record of a run"
+        ):
+            run.claim(config, find_cases(config.data), output, resume=True)
+
+    def test_a_stopped_run_says_how_it_goes_on(
+        self, config_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def cancel(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(run, "fit", cancel)
+        lines: list[str] = []
+        with pytest.raises(KeyboardInterrupt):
+            train(config_file, say=lines.append)
+        assert "--resume" in lines[-1]
+
+    def test_bfloat16_after_more_layers_than_there_are_is_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        arguments = {"in_channels": 1, "out_channels": 2}
+        network = build("pixel_classifier", arguments)
+        spec = dataclasses.replace(
+            tiny_spec(), network=Network("pixel_classifier", arguments)
+        )
+        spec = save_model(tmp_path / "tiny", spec, network)
+        monkeypatch.setattr(run, "has_bfloat16", lambda: True)
+        monkeypatch.setattr("medseg.engines.has_bfloat16", lambda: True)
+        monkeypatch.setattr(run, "label_agreement", lambda *_: 0.0)
+        film = Case("a", Path("a.png"), {}, (), "a")
+        split = Split((), {"films": (film,)}, {})
+        assert run.allow_bfloat16(spec, tmp_path / "tiny", split) == spec
+
+    def test_a_structure_without_masks_is_refused(self, config_file: Path) -> None:
+        films = config_file.parent / "films"
+        shutil.rmtree(films / "masks" / "heart")
+        changed(config_file, '"left_lung"]', '"heart"]')
+        words = f"labels.names: heart is drawn in no training case of {films}"
+        with (
+            pytest.warns(ImageWarning, match="masks missing: heart of 6"),
+            pytest.raises(ConfigError, match=re.escape(words)),
+        ):
+            train(config_file)
+        assert not (config_file.parent / "run").exists()
 
     def test_a_structure_that_nobody_drew_is_refused(self, config_file: Path) -> None:
         changed(config_file, '"left_lung"]', '"left_lnug"]')

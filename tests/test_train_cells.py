@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
@@ -33,9 +34,15 @@ from medseg.train.cell_data import (
     CropDataset,
     cell_scale,
     cut,
+    load_all,
     load_cells,
 )
-from medseg.train.cell_scores import CellScore, add_scores, score_cells
+from medseg.train.cell_scores import (
+    CellScore,
+    add_scores,
+    score_cases,
+    score_cells,
+)
 from medseg.train.cell_targets import distance_map, make_targets, part_touching
 from medseg.train.config import TrainConfig
 from medseg.train.config_cells import CellsConfig
@@ -49,7 +56,8 @@ from medseg.train.config_tables import (
 )
 from medseg.train.data import Split, divide, find_cases
 from medseg.train.loop import fit
-from medseg.train.task import make_task
+from medseg.train.spec import make_spec
+from medseg.train.task import _spread, make_task
 
 COMPONENTS = CellsConfig(InstanceRule("components"), border_weight=10.0)
 WATERSHED = CellsConfig(InstanceRule("watershed", smoothing=1.0), border_sigma=1.5)
@@ -328,6 +336,63 @@ def test_rescaled_images_have_the_right_cells(tmp_path: Path) -> None:
     )
 
 
+def test_cells_lie_on_the_grid_of_their_image(tmp_path: Path) -> None:
+    def save(name: str, shape: tuple[int, int]) -> Path:
+        pixels = np.zeros(shape, np.uint8)
+        pixels[2:9, 3:8] = 200
+        PillowImage.fromarray(pixels).save(tmp_path / name)
+        return tmp_path / name
+
+    image = save("image.png", (40, 24))
+    case = Case("a", image, {}, (), "a", instances=InstanceTruth(image))
+    assert load_cells(case).cells.shape == (40, 24)
+    for shape in ((24, 40), (40, 12), (80, 48)):
+        truth = InstanceTruth(save("cells.png", shape))
+        case = Case("a", image, {}, (), "a", instances=truth)
+        with pytest.raises(FileError, match=r"cells\.png: holds cells of .*\(40, 24\)"):
+            load_cells(case)
+        with pytest.raises(FileError, match=r"cells\.png: holds cells of .*\(40, 24\)"):
+            score_cases(None, [case])
+
+
+def test_cells_are_numbered_without_a_gap(tmp_path: Path) -> None:
+    numbers = np.zeros((20, 30), np.uint32)
+    numbers[2:8, 2:8], numbers[12:16, 20:25] = 2_000_000_000, 7
+    tifffile.imwrite(tmp_path / "cells.tif", numbers)
+    tifffile.imwrite(tmp_path / "image.tif", (numbers > 0).astype(np.uint8))
+    truth = InstanceTruth(tmp_path / "cells.tif")
+    case = Case("a", tmp_path / "image.tif", {}, (), "a", instances=truth)
+    sample = load_cells(case)
+    wanted = np.select([numbers == 7, numbers > 7], [1, 2])
+    np.testing.assert_array_equal(sample.cells, wanted)
+    assert [number for number, _ in sample.boxes] == [1, 2]
+
+
+def test_gold_and_silver_truth_of_an_image_are_both_learnt(tmp_path: Path) -> None:
+    gold, other = write_cells(tmp_path, 2)
+    silver = dataclasses.replace(gold, instances=other.instances)
+    first, second, again = load_all([gold, silver, gold], lambda case: 0.0)
+    np.testing.assert_array_equal(first.image, second.image)
+    assert not np.array_equal(first.cells, second.cells)
+    assert again is first
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 31, 100])
+def test_a_validation_looks_at_images_spread_over_all(count: int) -> None:
+    seen = _spread(range(count))
+    steps = np.diff(seen)
+    assert (seen[0], seen[-1], len(seen)) == (0, count - 1, min(count, 16))
+    assert count == 1 or 1 <= steps.min() <= steps.max() <= steps.min() + 1
+
+
+def test_the_card_of_images_without_a_cell(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    spec = make_spec(config, Split((), {}, {"dsb2018": 1}), 1)
+    row = dataclasses.replace(CellScore(), images=2).to_table()
+    spec = dataclasses.replace(spec, scores={"dsb2018": {"nucleus": row}})
+    assert "| nucleus | - | 1.0000 | - | 0 | 2 |" in card(spec)
+
+
 def test_sets_without_cells_are_refused(tmp_path: Path) -> None:
     bare = dataclasses.replace(write_cells(tmp_path, 1)[0], instances=None)
     split = Split((bare,), {}, {"dsb2018": 1})
@@ -344,7 +409,8 @@ def test_a_run_recorded_before_cells_goes_on(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     output = tmp_path / "run"
     output.mkdir()
-    run.claim(config, output, resume=False)
+    split = Split((), {}, {})
+    run.claim(config, split, output, resume=False)
     record = output / run.CONFIG
     table = json.loads(record.read_text())
     for entry in table["data"]:
@@ -352,9 +418,9 @@ def test_a_run_recorded_before_cells_goes_on(tmp_path: Path) -> None:
             del entry[name]
     record.write_text(json.dumps(table))
     (output / run.CHECKPOINT).touch()
-    run.claim(config, output, resume=True)
+    run.claim(config, split, output, resume=True)
     with pytest.raises(ConfigError, match="differs from the run"):
-        run.claim(dataclasses.replace(config, seed=9), output, resume=True)
+        run.claim(dataclasses.replace(config, seed=9), split, output, resume=True)
 
 
 # Volumes

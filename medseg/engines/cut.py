@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from medseg.errors import ConfigError
+
 _CONVOLUTIONS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData"}
 
 
@@ -21,6 +23,9 @@ def cut(model: Any, layers: int) -> tuple[Any, Any]:
     Args:
         model: ``openvino.Model`` of a fixed shape with one input; is taken apart.
         layers: From 0 to less than the model has on its longest way.
+
+    Raises:
+        ConfigError: If it has no more than that.
     """
     import openvino
     from openvino import opset13, passes
@@ -30,6 +35,11 @@ def cut(model: Any, layers: int) -> tuple[Any, Any]:
     manager.register_pass(passes.ConstantFolding())
     manager.run_passes(model)
     depths = _depths(model)
+    longest = max(depths.values())
+    if layers >= longest:
+        problem = f"is {layers} and the network has {longest} on its longest way"
+        remedy = "Use fewer, or the precision float32"
+        raise ConfigError("inference.exact_layers", problem, remedy)
     outputs, inputs = [], []
     for operation in model.get_ordered_ops():
         if _depth(depths, operation, layers + 1) > layers:

@@ -39,6 +39,8 @@ def write_card(spec: ModelSpec, folder: Path) -> Path:
 
 def card(spec: ModelSpec) -> str:
     """Return the card of a model in Markdown."""
+    cells = spec.labels.kind == "instances"
+    table = _cell_scores if cells else _scores
     facts = {
         "Structures": ", ".join(spec.labels.names),
         "Labels": spec.labels.kind,
@@ -61,8 +63,8 @@ def card(spec: ModelSpec) -> str:
             }
         ),
         "## Scores on cases not seen in training",
-        OF_CELLS if spec.labels.kind == "instances" else OF_FILMS,
-        *(_scores(name, rows) for name, rows in spec.scores.items()),
+        OF_CELLS if cells else OF_FILMS,
+        *(table(name, rows) for name, rows in spec.scores.items()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -88,8 +90,6 @@ def _tree(facts: Mapping[str, Any], depth: int = 0) -> str:
 
 
 def _scores(name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
-    if any("SEG" in row for row in rows.values()):
-        return _cell_scores(name, rows)
     lines = [f"### {name}", "", HEAD, "|" + "---|" * 8]
     for structure, row in rows.items():
         unit = "mm" if "hd95_mm" in row else "px"
@@ -105,8 +105,10 @@ def _scores(name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
 def _cell_scores(name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [f"### {name}", "", CELL_HEAD, "|" + "---|" * 6]
     for kind, row in rows.items():
+        # Where no cell is drawn some figures are undefined, and absent.
+        figures = (row.get(key) for key in ("SEG", "AP50", "IoU"))
+        shown = " | ".join("-" if x is None else f"{x:.4f}" for x in figures)
         lines.append(
-            f"| {kind.replace('_', ' ')} | {row['SEG']:.4f} | {row['AP50']:.4f} "
-            f"| {row['IoU']:.4f} | {row['cells']} | {row['images']} |"
+            f"| {kind.replace('_', ' ')} | {shown} | {row['cells']} | {row['images']} |"
         )
     return "\n".join(lines)

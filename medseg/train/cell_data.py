@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medseg.datasets.case import Case
-from medseg.datasets.instances import read_instances
-from medseg.datasets.pixels import read_film
+from medseg.datasets.instances import InstanceTruth
+from medseg.datasets.pairs import image_and_cells
 from medseg.errors import FileError
 from medseg.predict.diameter import median_diameter
 from medseg.predict.inputs import scaled
@@ -68,9 +68,10 @@ def load_cells(case: Case, diameter: float = 0.0, ndim: int = 2) -> CellSample:
     """Read one case; with ``diameter``, scaled so that its median cell has it.
 
     Raises:
-        FileError: If it cannot be read, or has not ``ndim`` axes.
+        FileError: If it cannot be read, has not ``ndim`` axes, or its cells are on
+            another grid.
     """
-    image = read_film(case)
+    image, cells, known = image_and_cells(case)
     if image.geometry.ndim != ndim:
         raise FileError(
             case.image,
@@ -78,7 +79,6 @@ def load_cells(case: Case, diameter: float = 0.0, ndim: int = 2) -> CellSample:
             "Volumes want a size of three, images and single slices one of two",
         )
     spacing = relative_spacing(image.geometry)
-    cells, known = read_instances(case)
     scale = cell_scale(cells, diameter, spacing)
     pixels = scaled(to_channels(image.pixels, "grey"), scale)
     if scale != 1:
@@ -110,12 +110,12 @@ def load_all(
     cases: Sequence[Case], diameter_of: Callable[[Case], float], ndim: int = 2
 ) -> list[CellSample]:
     """Read all cases; one that comes twice is kept once."""
-    read: dict[tuple[Path, int | None], CellSample] = {}
-    for case in cases:
-        key = (case.image, case.slice)
+    keys = [(case.image, case.slice, case.instances) for case in cases]
+    read: dict[tuple[Path, int | None, InstanceTruth | None], CellSample] = {}
+    for key, case in zip(keys, cases, strict=True):
         if key not in read:
             read[key] = load_cells(case, diameter_of(case), ndim)
-    return [read[case.image, case.slice] for case in cases]
+    return [read[key] for key in keys]
 
 
 class CropDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.datasets.case import Case
-from medseg.datasets.instances import read_instances
-from medseg.datasets.pixels import read_film
+from medseg.datasets.pairs import image_and_cells
 from medseg.metrics.ctc import score_segmentation
 from medseg.metrics.objects import ObjectScore, match_objects
 from medseg.predict import Predictor
@@ -112,8 +111,8 @@ def score_cases(
     """Predict and score every case on its own grid."""
     scores = []
     for done, case in enumerate(cases, start=1):
-        truth, known = read_instances(case)
-        mask = predictor.predict(read_film(case)).mask
+        image, truth, known = image_and_cells(case)
+        mask = predictor.predict(image).mask
         scores.append(score_cells(mask, truth, known))
         progress(done, len(cases))
     return scores

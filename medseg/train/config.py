@@ -68,6 +68,7 @@ class TrainConfig:
             f"is {self.weight_decay}",
             "Use 0 to 1",
         )
+        require(0 <= self.seed < 2**32, "seed", f"is {self.seed}", "Use 0 to 2^32 - 1")
         require(self.patience >= 0, "patience", f"is {self.patience}", "Use 0 or more")
         require(self.devices >= 1, "devices", f"is {self.devices}", "Use 1 or more")
         require(self.workers >= 0, "workers", f"is {self.workers}", "Use 0 or more")

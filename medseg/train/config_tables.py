@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -114,6 +115,13 @@ class NetworkConfig:
     """Share of that model's weights in those that are saved."""
 
     def __post_init__(self) -> None:
+        given = {"in_channels", "out_channels"} & set(self.arguments)
+        require(
+            not given,
+            "network.arguments",
+            f"states {', '.join(sorted(given))}, which data and labels decide",
+            "Leave it out",
+        )
         require(
             0 <= self.keep < 1,
             "network.keep",
@@ -146,10 +154,16 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         require(
-            self.cross_entropy >= 0 and self.dice >= 0,
+            0 <= self.cross_entropy < math.inf and 0 <= self.dice < math.inf,
             "loss",
             f"has weights {self.cross_entropy} and {self.dice}",
-            "Use weights of at least 0",
+            "Use finite weights of at least 0",
+        )
+        require(
+            all(0 <= weight < math.inf for weight in self.class_weights),
+            "loss.class_weights",
+            f"is {list(self.class_weights)}",
+            "Use finite weights of at least 0",
         )
         require(
             self.cross_entropy + self.dice > 0,

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from medseg.datasets.case import Case, read_truth
+from medseg.datasets.case import Case
 from medseg.datasets.ctc import split_by_time
-from medseg.datasets.pixels import read_film
+from medseg.datasets.pairs import film_and_truth
 from medseg.errors import ConfigError
 from medseg.train.augment import augment
 from medseg.train.config_tables import DataConfig
@@ -91,7 +91,7 @@ def _cases(entry: DataConfig) -> list[Case]:
     cases: list[Case] = find(Path(entry.folder), **options)
     if not entry.spacing:
         return cases
-    return [replace(case, spacing=entry.spacing) for case in cases]
+    return [replace(case, spacing=entry.spacing, grid=None) for case in cases]
 
 
 def divide(
@@ -124,9 +124,13 @@ def divide(
 
 
 def load_sample(case: Case, names: Sequence[str], size: tuple[int, ...]) -> Sample:
-    """Read one case at ``size``, the way the finished model will see the image."""
-    pixels = to_channels(read_film(case).pixels, "grey").astype(np.float32)
-    masks, annotated = read_truth(case, names)
+    """Read one case at ``size``, the way the finished model will see the image.
+
+    Raises:
+        FileError: If a file cannot be read, or masks and film are of another aspect.
+    """
+    film, masks, annotated = film_and_truth(case, names)
+    pixels = to_channels(film.pixels, "grey").astype(np.float32)
     resize = Resize(size, mode="area")
     image = ScaleIntensity()(resize(torch.from_numpy(pixels)))
     truth = resize(torch.from_numpy(masks.astype(np.float32) * 255))
@@ -144,12 +148,13 @@ def load_samples(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Sample]:
     """Read all cases at ``size``; a case that comes twice is kept once."""
-    read: dict[Path, Sample] = {}
-    for done, case in enumerate(cases):
-        if case.image not in read:
-            read[case.image] = load_sample(case, names, size)
+    keys = [(case.image, case.slice) for case in cases]
+    read: dict[tuple[Path, int | None], Sample] = {}
+    for done, (key, case) in enumerate(zip(keys, cases, strict=True)):
+        if key not in read:
+            read[key] = load_sample(case, names, size)
         progress(done + 1, len(cases))
-    return [read[case.image] for case in cases]
+    return [read[key] for key in keys]
 
 
 class SampleDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):

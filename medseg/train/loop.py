@@ -5,20 +5,23 @@ from __future__ import annotations
 import io
 import math
 import time
+import zipfile
 from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from medseg.datasets.case import Case
 from medseg.engines.torch import channels_last, layout
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, FileError
 from medseg.io.atomic import write_bytes
 from medseg.train.config import TrainConfig
 from medseg.train.config_tables import StageConfig
@@ -67,16 +70,17 @@ def fit(
     held: list[Case],
     checkpoint: Path,
     report: Report = lambda log, total: None,
+    fabric: Fabric | None = None,
 ) -> tuple[nn.Module, list[EpochLog]]:
     """Train and return the averaged network with the log of every epoch.
 
     Continues from ``checkpoint`` where it exists, and writes it after each epoch.
+
+    Raises:
+        ConfigError: If the loss is no number.
+        FileError: If the checkpoint, or a case, cannot be read.
     """
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        precision=config.precision,
-    )
+    fabric = fabric or make_fabric(config)
     if config.devices > 1:
         fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
@@ -93,6 +97,7 @@ def fit(
             loader, sampler = _loader(config, fabric, stage, data)
             for epoch in epochs:
                 sampler.epoch = epoch
+                _seed(config, epoch)
                 log = _epoch(config, fabric, task, state, loader, number, epoch, first)
                 if (epoch - first + 1) % config.validate_every == 0 or epoch == epochs[
                     -1
@@ -109,6 +114,29 @@ def fit(
     return state.average.module, state.logs
 
 
+def make_fabric(config: TrainConfig) -> Fabric:
+    """Return the devices and the precision that a configuration asks for.
+
+    Raises:
+        ConfigError: If this machine does not have them.
+    """
+    gpu = config.accelerator != "cpu" and torch.accelerator.is_available()
+    if config.precision == "16-mixed" and not gpu:
+        problem = "is 16-mixed, and the training would run on the CPU"
+        raise ConfigError("precision", problem, "Use bf16-mixed or 32-true there")
+    try:
+        return Fabric(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            precision=config.precision,
+        )
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        problem = f"is {config.accelerator}, with devices = {config.devices} "
+        problem += f"({str(error).splitlines()[0].rstrip('.')})"
+        remedy = "Use auto or cpu, or as many devices as there are"
+        raise ConfigError("accelerator", problem, remedy) from error
+
+
 def _start(config: TrainConfig, fabric: Fabric) -> State:
     network = channels_last(build_network(config))
     optimizer = torch.optim.AdamW(
@@ -118,11 +146,31 @@ def _start(config: TrainConfig, fabric: Fabric) -> State:
     average = AveragedModel(
         network,
         device=fabric.device,
-        multi_avg_fn=get_ema_multi_avg_fn(config.average),
+        multi_avg_fn=running_average(config.average),
         use_buffers=True,
     )
     wrapped, optimizer = fabric.setup(network, optimizer)
     return State(wrapped, optimizer, average, [], set())
+
+
+def _seed(config: TrainConfig, epoch: int) -> None:
+    """Let seed and epoch alone decide what dropout drops, also in a resumed run."""
+    state = np.random.SeedSequence([config.seed, epoch]).generate_state(1)
+    torch.manual_seed(int(state[0]))
+
+
+def running_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """Return how a step enters the average of the ``n`` before it.
+
+    The decay rises from 0.1 to ``decay`` as ``(1 + n) / (10 + n)``: of a run of few
+    steps the average would else be mostly the weights that it began with.
+    """
+
+    def update(average: Any, current: Any, n: Tensor | int) -> None:
+        now = min(decay, (1 + int(n)) / (10 + int(n)))
+        get_ema_multi_avg_fn(now)(average, current, n)
+
+    return update
 
 
 def _loader(
@@ -223,6 +271,7 @@ def _save(fabric: Fabric, state: State, path: Path) -> None:
                 "average": state.average.state_dict(),
                 "logs": [vars(log) for log in state.logs],
                 "stopped": sorted(state.stopped),
+                "scaler": fabric.strategy.precision.state_dict(),
             },
             buffer,
         )
@@ -233,6 +282,9 @@ def _save(fabric: Fabric, state: State, path: Path) -> None:
 def _resume(fabric: Fabric, state: State, path: Path) -> None:
     if not path.exists():
         return
+    if not zipfile.is_zipfile(path):
+        problem = f"is damaged: {path.stat().st_size} bytes that are no checkpoint"
+        raise FileError(path, problem, "Put a copy back, or delete it to begin anew")
     parts = {"network": state.network, "optimizer": state.optimizer}
     rest = fabric.load(path, parts, weights_only=True)
     state.average.load_state_dict(rest["average"])
@@ -241,3 +293,5 @@ def _resume(fabric: Fabric, state: State, path: Path) -> None:
         scores = log.pop("dice", log.pop("scores", {}))
         state.logs.append(EpochLog(**log, scores=scores))
     state.stopped.update(rest["stopped"])
+    if rest.get("scaler"):  # of 16-mixed; older versions kept none
+        fabric.strategy.precision.load_state_dict(rest["scaler"])

@@ -6,16 +6,17 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric import Fabric
 from torch import nn
 
 from medseg.datasets.case import Case
 from medseg.engines.openvino import has_bfloat16
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, FileError
 from medseg.io.atomic import make_folder, replace_file
 from medseg.io.lock import hold
 from medseg.model import ModelSpec, load_model, save_model
@@ -26,13 +27,14 @@ from medseg.train.card import write_card
 from medseg.train.config import TrainConfig, load_config
 from medseg.train.curves import clock, time_left, write_logs
 from medseg.train.data import Split, find_cases
-from medseg.train.loop import EpochLog, fit
+from medseg.train.loop import EpochLog, fit, make_fabric
 from medseg.train.score import label_agreement, score_cases, score_table
-from medseg.train.spec import build_network, make_spec
+from medseg.train.spec import build_network, check_sizes, make_spec
 from medseg.train.start import describe_start, keep_share, start_spec
 
 CHECKPOINT = "checkpoint.ckpt"
 CONFIG = "config.json"
+CASES = "cases"
 AGREEMENT = 0.9999
 EXACT_LAYERS = (0, 3, 6)
 AGREEMENT_CASES = 32
@@ -73,15 +75,23 @@ def train_config(
     split = find_cases(config.data)
     make_spec(config, split, config.epochs)  # what no model may say is said now
     check_names(config, split)
+    check_sizes(config, len(split.train))
+    fabric = make_fabric(config)
     make_folder(output)
     # Of several devices' processes the first has the folder for all.
     alone = nullcontext() if os.environ.get("LOCAL_RANK") else hold(output)
     with alone:
-        claim(config, output, resume)
-        return _train(config, split, output, say)
+        claim(config, split, output, resume)
+        try:
+            return _train(config, split, fabric, output, say)
+        except KeyboardInterrupt:
+            say(f"{output}: stopped. With --resume it goes on after the last epoch.")
+            raise
 
 
-def _train(config: TrainConfig, split: Split, output: Path, say: Say) -> Path:
+def _train(
+    config: TrainConfig, split: Split, fabric: Fabric, output: Path, say: Say
+) -> Path:
     held = sum(map(len, split.held.values()))
     say(f"{len(split.train)} cases to train on, {held} held back")
     if config.network.start:
@@ -96,7 +106,12 @@ def _train(config: TrainConfig, split: Split, output: Path, say: Say) -> Path:
         say(_line(log, total, config, logs))
 
     network, history = fit(
-        config, list(split.train), split.held_cases, output / CHECKPOINT, report
+        config,
+        list(split.train),
+        split.held_cases,
+        output / CHECKPOINT,
+        report,
+        fabric,
     )
     write_logs(history, output)
     if config.network.keep:
@@ -108,8 +123,8 @@ def check_names(config: TrainConfig, split: Split) -> None:
     """Check that somebody drew every structure, or cell, that is to be learnt.
 
     Raises:
-        ConfigError: If a name is in no training set; lists those that are. If a set
-            has no cells.
+        ConfigError: If there is no mask of a structure; lists those that there are. If
+            a set has no cells.
     """
     if config.labels.kind == "instances":
         bare = sum(case.instances is None for case in split.train)
@@ -117,31 +132,34 @@ def check_names(config: TrainConfig, split: Split) -> None:
             problem = f"is 'instances' and {bare} training cases have no cells drawn"
             raise ConfigError("labels.kind", problem, "Use sets of cells")
         return
-    drawn = {name for case in split.train for name in case.annotated}
+    drawn = {name for case in split.train for name in case.truth}
     unknown = [name for name in config.labels.names if name not in drawn]
     if unknown:
+        folders = ", ".join(entry.folder for entry in config.data)
         raise ConfigError(
             "labels.names",
-            f"{', '.join(unknown)} is drawn in no training case",
-            f"Choose from {', '.join(sorted(drawn))}",
+            f"{', '.join(unknown)} is drawn in no training case of {folders}",
+            f"Put masks there, or choose from {', '.join(sorted(drawn)) or 'none'}",
         )
 
 
-def claim(config: TrainConfig, output: Path, resume: bool) -> None:
+def claim(config: TrainConfig, split: Split, output: Path, resume: bool) -> None:
     """Make ``output`` this run's folder.
 
     Raises:
-        ConfigError: If it holds another run, or the same one without ``resume``.
+        ConfigError: If it holds another run, a run with other cases, or the same one
+            without ``resume``.
+        FileError: If the record of the run that it holds cannot be read.
         DiskError: If it cannot be written to.
     """
-    mine = _plain(config)
+    mine, cases = _plain(config), _ids(split)
     record = output / CONFIG
     if (output / CHECKPOINT).exists():
         if not resume:
             raise ConfigError(
                 "output", f"{output} holds a run", "Add --resume or choose another"
             )
-        theirs = _recorded(record) if record.exists() else {}
+        theirs, seen = _recorded(record)
         changed = sorted(k for k in mine if mine[k] != theirs.get(k))
         if changed:
             raise ConfigError(
@@ -149,8 +167,33 @@ def claim(config: TrainConfig, output: Path, resume: bool) -> None:
                 f"differs from the run that {output} holds",
                 "Undo the change or choose another output",
             )
+        _check_cases(cases, seen or cases, output)
     with replace_file(record) as part:
-        part.write_text(json.dumps(mine, indent=1), encoding="utf-8")
+        text = json.dumps({**mine, CASES: cases}, indent=1)
+        part.write_text(text, encoding="utf-8")
+
+
+def _ids(split: Split) -> dict[str, list[str]]:
+    parts = {"train": split.train, "held": split.held_cases}
+    return {part: sorted({case.id for case in cases}) for part, cases in parts.items()}
+
+
+def _check_cases(
+    mine: Mapping[str, list[str]], theirs: Mapping[str, list[str]], output: Path
+) -> None:
+    """Refuse cases of another part: a film that was learnt would be scored as unseen.
+
+    Raises:
+        ConfigError: If the cases differ; names some that do.
+    """
+    moved = sorted({x for part in mine for x in {*mine[part]} ^ {*theirs[part]}})
+    if moved:
+        raise ConfigError(
+            "data",
+            f"the films differ from those of the run that {output} holds: "
+            f"{len(moved)} are new, gone or of another part, as {moved[0]}",
+            "Undo the change or choose another output",
+        )
 
 
 def _plain(config: TrainConfig) -> dict[str, Any]:
@@ -176,11 +219,25 @@ def _without_places(config: TrainConfig) -> dict[str, Any]:
     return dict(table)
 
 
-def _recorded(path: Path) -> dict[str, Any]:
-    """Return the record of a run, with what newer versions add at its defaults."""
-    table = json.loads(path.read_text("utf-8"))
-    table["data"] = [{**entry, "folder": ""} for entry in table["data"]]
-    return _without_places(parse(TrainConfig, {**table, "output": ""}, ""))
+def _recorded(path: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Return the record of a run, with what newer versions add at its defaults.
+
+    And the ids of its cases by part; none of a run of a version that kept none.
+
+    Raises:
+        FileError: If it cannot be read.
+    """
+    try:
+        table = dict(json.loads(path.read_text("utf-8")))
+        table["data"] = [{**entry, "folder": ""} for entry in table["data"]]
+        seen = {part: list(ids) for part, ids in table.pop(CASES, {}).items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FileError(
+            path,
+            f"is not the record of a run ({error})",
+            "Put it back, or choose another output",
+        ) from error
+    return _without_places(parse(TrainConfig, {**table, "output": ""}, "")), seen
 
 
 def _line(log: EpochLog, total: int, config: TrainConfig, logs: list[EpochLog]) -> str:
@@ -232,7 +289,7 @@ def allow_bfloat16(spec: ModelSpec, folder: Path, split: Split) -> ModelSpec:
 
     That is: at most 1 of 10,000 on cases held back, with as few layers in float32 as
     that takes. Where the processor has no bfloat16 units, nothing is held back or
-    more layers would be needed, float32 stays.
+    more layers would be needed, or than there are, float32 stays.
     """
     cases = split.held_cases[:AGREEMENT_CASES]
     if not cases or not has_bfloat16():
@@ -244,7 +301,10 @@ def allow_bfloat16(spec: ModelSpec, folder: Path, split: Split) -> ModelSpec:
             spec.inference, precision="bfloat16", exact_layers=layers
         )
         faster = dataclasses.replace(spec, inference=inference)
-        fast = Predictor(dataclasses.replace(model, spec=faster), engine="openvino")
+        try:
+            fast = Predictor(dataclasses.replace(model, spec=faster), engine="openvino")
+        except ConfigError:  # the network has no more layers
+            return spec
         if label_agreement(exact, fast, cases) >= AGREEMENT:
             return faster
     return spec

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from medseg.datasets.case import Case, read_truth
+from medseg.datasets.case import Case
+from medseg.datasets.pairs import film_and_truth
 from medseg.datasets.pixels import read_film
 from medseg.image import Image
 from medseg.labels import Label, LabelSet
@@ -24,8 +25,7 @@ METRICS = ("dice", "iou", "hd95", "assd")
 
 def read_case(case: Case, names: Sequence[str]) -> tuple[Image, Segmentation]:
     """Return the image of a case and the truth of what is annotated in it."""
-    image = read_film(case)
-    masks, annotated = read_truth(case, names)
+    image, masks, annotated = film_and_truth(case, names)
     if masks.shape[1:] != image.spatial_shape:
         # The SCR masks are 1024 x 1024, the original JSRT films 2048 x 2048.
         stack = torch.from_numpy(masks)[None]

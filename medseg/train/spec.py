@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from medseg.errors import ConfigError
@@ -75,6 +76,32 @@ def build_network(config: TrainConfig) -> nn.Module:
     if config.network.start:
         start_from(network, load_model(config.network.start), config)
     return network
+
+
+def check_sizes(config: TrainConfig, cases: int) -> None:
+    """Check that a batch of each stage goes through the network and keeps its size.
+
+    Only shapes are worked out: that takes no memory and hardly time.
+
+    Raises:
+        ConfigError: If one does not.
+    """
+    with torch.device("meta"):
+        network = build(config.network.name, network_arguments(config)).train()
+    images = cases * (config.cells.crops if config.labels.kind == "instances" else 1)
+    for stage in config.stage:
+        batch = torch.zeros(min(stage.batch, images), 1, *stage.size, device="meta")
+        try:
+            found = list(network(batch).shape[2:])
+        except (RuntimeError, ValueError) as error:
+            problem = f"is {list(stage.size)}, too small for {config.network.name}"
+            problem += f" in batches of {len(batch)} ({str(error).splitlines()[0]})"
+            remedy = "Use larger images or batches, or a network of fewer levels"
+            raise ConfigError("stage.size", problem, remedy) from error
+        if found != list(stage.size):
+            problem = f"make {config.network.name} turn {list(stage.size)} into {found}"
+            remedy = "Use those that keep the size, as mirror = true"
+            raise ConfigError("network.arguments", problem, remedy)
 
 
 def make_spec(config: TrainConfig, split: Split, epochs: int) -> ModelSpec:

@@ -121,6 +121,13 @@ def _batches(
         yield image, truth > 0.5, annotated > 0
 
 
+def _spread(samples: Sequence[Any]) -> list[Any]:
+    """Return at most `MOST_VALIDATED` samples, the first and the last among them."""
+    count = min(len(samples), MOST_VALIDATED)
+    places = np.linspace(0, len(samples) - 1, count).round().astype(int)
+    return [samples[place] for place in places]
+
+
 class CellTask:
     """Cells, seen in crops at the image's own resolution; scored by SEG and AP50."""
 
@@ -159,9 +166,8 @@ class CellTask:
         if not samples:
             return {}
         rule = self.cells.rule
-        step = max(1, len(samples) // MOST_VALIDATED)
         scores = []
-        for sample in samples[::step][:MOST_VALIDATED]:
+        for sample in _spread(samples):
             logits = self._look(forward, torch.from_numpy(sample.image)[None])[0]
             maps = logits.softmax(0) if self.exclusive else logits.sigmoid()
             found = find_instances(np.asarray(maps.cpu()), rule, sample.spacing)
