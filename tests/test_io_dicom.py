@@ -15,6 +15,7 @@ from malformed_dicom import FILM, STACK, dataset, dicom, series
 from medseg.errors import FileError, ImageWarning, MedsegError
 from medseg.geometry import Geometry
 from medseg.io import probe, read_image, read_segmentation, write_segmentation
+from medseg.io.dicom_decode import quiet
 from medseg.labels import Label, LabelSet, chest_labels
 from medseg.segmentation import Segmentation, stamped
 
@@ -310,6 +311,14 @@ def test_no_word_of_the_patient_leaves_the_file(tmp_path: Path) -> None:
 def _image(folder: Path, data: bytes) -> Any:
     (folder / "film.dcm").write_bytes(data)
     return read_image(folder / "film.dcm")
+
+
+def test_only_the_warnings_of_dicom_libraries_are_silenced() -> None:
+    """Another thread may be reading an image of which something is to be said."""
+    with quiet():
+        warnings.warn_explicit("odd", UserWarning, "f.py", 1, module="pydicom.valuerep")
+        with pytest.warns(ImageWarning, match="unusual"):
+            warnings.warn("unusual", ImageWarning, stacklevel=1)
 
 
 # --- DICOM-SEG ---------------------------------------------------------------------

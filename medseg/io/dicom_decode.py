@@ -31,6 +31,7 @@ _NATIVE: dict[str, _ByteOrder] = {
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 _RLE = "1.2.840.10008.1.2.5"
+_THEIRS = r"(pydicom|highdicom|pylibjpeg|openjpeg|libjpeg|medseg\.io\.dicom)"
 _LOCK = threading.RLock()  # pydicom's validation mode and all warnings are global
 
 
@@ -40,7 +41,8 @@ def quiet() -> Iterator[None]:
     from pydicom.config import disable_value_validation
 
     with _LOCK, warnings.catch_warnings(), disable_value_validation():
-        warnings.simplefilter("ignore")
+        # Theirs alone: filters are for all threads, and others read images meanwhile.
+        warnings.filterwarnings("ignore", module=_THEIRS)
         yield
 
 
