@@ -208,6 +208,19 @@ def test_split_masks_of_other_formats_are_of_0_and_1(tmp_path: Path) -> None:
 MADE = {"model": "m", "parameters": {"thresholds": [0.5, 0.25]}}
 
 
+@pytest.mark.parametrize("on", [1, 255])
+def test_pages_of_one_value_are_structures(on: int, tmp_path: Path) -> None:
+    """As tifffile saves channels; several values are labels of a volume's slices."""
+    layers = np.stack([MAP == 1, MAP == 2]).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "m.tif", layers * np.uint8(on))
+    back = read_segmentation(tmp_path / "m.tif", otherwise=LAYERS)
+    np.testing.assert_array_equal(back.mask, layers)
+    assert back.geometry.ndim == 2
+    tifffile.imwrite(tmp_path / "v.tif", np.stack([MAP, MAP]))
+    volume = read_segmentation(tmp_path / "v.tif", LAYERS)
+    np.testing.assert_array_equal(volume.structure("b"), np.stack([MAP, MAP]) == 2)
+
+
 @pytest.mark.parametrize("labels", [BONES, LAYERS, CELLS], ids=lambda x: x.kind)
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".tif", ".png"])
 def test_the_provenance_goes_with_the_mask_until_it_is_changed(

@@ -66,10 +66,13 @@ def read_segmentation(
     for note in notes:
         warnings.warn(f"{printable(path)}: {note}", ImageWarning, stacklevel=2)
     pixels = integer_labels(path, pixels)
+    geometry = file.geometry
     if stored is not None and labels is not None:
         pixels = _by_name(pixels, stored, labels)
+    if stored is None and _are_structures(pixels, chosen):
+        pixels, geometry = pixels[0], geometry.plane()
     mask = fit(path, pixels, chosen)
-    return Segmentation(mask, chosen, file.geometry, genuine(provenance, mask))
+    return Segmentation(mask, chosen, geometry, genuine(provenance, mask))
 
 
 def stated_provenance(path: Path) -> Mapping[str, Any]:
@@ -112,6 +115,17 @@ def integer_labels(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
         largest = int(pixels.max(initial=0))
         pixels = pixels.astype(np.min_scalar_type(largest))
     return pixels
+
+
+def _are_structures(pixels: NDArray[Any], labels: LabelSet) -> bool:
+    """Return whether the slices of a volume are the structures of a film.
+
+    Many programs save channels as pages, and do not say that they are none of space.
+    """
+    pages = pixels.ndim == 4 and pixels.shape[:2] == (1, len(labels))
+    if not pages or labels.kind != "overlapping" or len(labels) < 2:
+        return False
+    return bool(((pixels == 0) | (pixels == pixels.max(initial=0))).all())
 
 
 def _by_name(pixels: NDArray[Any], stored: LabelSet, labels: LabelSet) -> NDArray[Any]:
