@@ -41,7 +41,11 @@ Workers = Annotated[
 ]
 Dask = Annotated[
     str | None,
-    typer.Option(metavar="ADDRESS", help="Run on this Dask cluster, a task a file."),
+    typer.Option(
+        metavar="ADDRESS",
+        help="Run on this Dask cluster, a task a file; its workers take the place of "
+        "--workers.",
+    ),
 ]
 Format = Annotated[
     Literal["same", "nii.gz", "tif", "png", "dcm-seg"],
