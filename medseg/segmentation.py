@@ -15,7 +15,8 @@ from medseg.errors import ConfigError
 from medseg.geometry import Geometry
 from medseg.labels import LabelSet
 
-_MASK_HASH = "mask_sha256"
+MASK_HASH = "mask_sha256"
+"""Where a provenance says of which mask it is."""
 
 
 def mask_hash(mask: NDArray[Any]) -> str:
@@ -27,7 +28,7 @@ def mask_hash(mask: NDArray[Any]) -> str:
 
 def stamped(provenance: Mapping[str, Any], mask: NDArray[Any]) -> dict[str, Any]:
     """Return the provenance of a mask with the hash of the mask in it."""
-    return {**provenance, _MASK_HASH: mask_hash(mask)}
+    return {**provenance, MASK_HASH: mask_hash(mask)}
 
 
 def genuine(provenance: Mapping[str, Any], mask: NDArray[Any]) -> Mapping[str, Any]:
@@ -36,7 +37,7 @@ def genuine(provenance: Mapping[str, Any], mask: NDArray[Any]) -> Mapping[str, A
     Where it is another mask's, somebody has changed the mask since, and no model made
     it as it is.
     """
-    stamp = provenance.get(_MASK_HASH)
+    stamp = provenance.get(MASK_HASH)
     return provenance if stamp and stamp == mask_hash(mask) else {}
 
 

@@ -16,7 +16,7 @@ from medseg.errors import ConfigError
 from medseg.image import Image
 from medseg.labels import LabelSet
 from medseg.napari_plugin.worker.protocol import Options
-from medseg.segmentation import Segmentation
+from medseg.segmentation import Segmentation, stamped
 
 if TYPE_CHECKING:
     from medseg.geometry import Geometry
@@ -249,4 +249,5 @@ def assemble(events: list[Event], geometry: Geometry) -> Segmentation:
         if getattr(items[0], name) is not None:
             maps[name] = join([getattr(item, name) for item in items], lead)
     mask = join([item.mask for item in items], int(overlapping))
-    return Segmentation(mask, opened.labels, geometry, end.provenance, **maps)
+    facts = end.provenance if len(items) == 1 else stamped(end.provenance, mask)
+    return Segmentation(mask, opened.labels, geometry, facts, **maps)

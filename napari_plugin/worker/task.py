@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg.image import Image
+from medseg.segmentation import MASK_HASH
 
 if TYPE_CHECKING:
     from medseg.geometry import Geometry
@@ -86,10 +87,14 @@ class Task:
         self._count += 1
 
     def provenance(self) -> dict[str, Any]:
-        """Return what the predictor says, with the hash of all that went in."""
+        """Return what the predictor says, with the hash of all that went in.
+
+        That of the mask is in it only where one image was all.
+        """
         if self._count == 1:
             return self._provenance
         facts = {**self._provenance, "input_sha256": self._digest.hexdigest()}
+        facts.pop(MASK_HASH, None)  # of the last slice
         if self._sizes:  # a list of the slices, as the predictor has for a volume
             diameters, origins = (
                 list(values) for values in zip(*self._sizes, strict=True)
