@@ -489,6 +489,19 @@ def test_numbers_stand_in_for_the_names_of_slices(tmp_path: Path) -> None:
         assert b"SMITH" not in path.read_bytes(), path
 
 
+def test_measures_are_no_names_of_slices(tmp_path: Path) -> None:
+    folder = tmp_path / "in" / "Ann"
+    folder.mkdir(parents=True)
+    pixels = np.zeros((5, 4, 4), STACK.dtype)
+    series(folder, lambda i, ds: None if i == 2 else ds, pixels)
+    for path, name in zip(sorted(folder.iterdir()), "1346", strict=True):
+        path.rename(path.with_name(name))
+    options = BatchOptions(anonymous_names=True, workers=0)
+    run_batch([tmp_path / "in"], tmp_path / "out", NumberPredictor(), options)
+    said = (tmp_path / "out" / "failures.csv").read_text()
+    assert "a gap of 6.0000 mm after file 3 where the spacing is 3.0000 mm" in said
+
+
 def test_a_number_that_passes_to_another_file_is_done_again(tmp_path: Path) -> None:
     films = [write_number(tmp_path / "in" / f"{n}.png", ord(n)) for n in "bc"]
     same = films[0].stat()

@@ -10,7 +10,7 @@ from medseg import __version__
 from medseg.batch.items import Item, Plan
 from medseg.batch.job import Job
 from medseg.batch.journal import Entry
-from medseg.batch.masks import MaskFiles, read_masks
+from medseg.batch.masks import files_of, read_masks
 from medseg.batch.notes import notes_of
 from medseg.batch.report import ReportRow, write_report
 from medseg.errors import MedsegError
@@ -95,16 +95,9 @@ def _shown(measures: Mapping[str, Any]) -> dict[str, float | str | None]:
 def _draw(item: Item, job: Job) -> bytes | None:
     """Return the picture of a finished case; None where its files have gone."""
     labels = job.predictor.labels
-    # The masks come first, in the order of the labels; maps follow.
-    masks = zip(labels.names, map(job.out.joinpath, item.outputs), strict=False)
-    files = (
-        MaskFiles(item.name, parts=dict(masks))
-        if job.options.split_labels
-        else MaskFiles(item.name, whole=job.out / item.target)
-    )
     try:
         with notes_of([], item.source):  # what was unusual about it is in the journal
-            mask = read_masks(files, labels)
+            mask = read_masks(files_of(item, job.out), labels)
             return thumbnail(job.read(item.source), mask, job.picture)
     except MedsegError:
         return None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg.batch.items import MAPS
+from medseg.batch.items import MAPS, Item
 from medseg.errors import ConfigError, FileError
 from medseg.io import IMAGE_SUFFIXES, is_image_name, read_image, read_segmentation
 from medseg.io.masks import stated_provenance
@@ -46,6 +46,14 @@ class MaskFiles:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
+
+
+def files_of(item: Item, out: Path) -> MaskFiles:
+    """Return the mask files of a case of a plan, below the output folder ``out``."""
+    if item.masks == (item.target,):
+        return MaskFiles(item.name, whole=out / item.target)
+    parts = {stem(PurePosixPath(path).name): out / path for path in item.masks}
+    return MaskFiles(item.name, parts=parts)
 
 
 def known_structures(labels: LabelSet | None = None) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from medseg.batch.journal import (
     Output,
     hash_source,
 )
-from medseg.batch.masks import MaskFiles, read_masks
+from medseg.batch.masks import files_of, read_masks
 from medseg.batch.notes import notes_of
 from medseg.batch.result import measure_mask
 from medseg.errors import MedsegError, PlanError
@@ -68,7 +68,7 @@ def keep_mended(entries: Entries, item: Item, job: Job) -> Entry | None:
     entry = replace(before or _first(item), config=job.config, model=job.model)
     try:
         with notes_of([], item.source):
-            seg = read_masks(_files(item, job.out), job.predictor.labels)
+            seg = read_masks(files_of(item, job.out), job.predictor.labels)
     except MedsegError as error:
         wrong = [path for path in strange if _is_image(job.out / path)]
         if not wrong:
@@ -113,13 +113,6 @@ def _is_image(path: Path) -> bool:
         read_image(path, stored=True)
         return True
     return False
-
-
-def _files(item: Item, out: Path) -> MaskFiles:
-    if item.masks == (item.target,):
-        return MaskFiles(item.name, whole=out / item.target)
-    parts = {Path(path).name.split(".")[0]: out / path for path in item.masks}
-    return MaskFiles(item.name, parts=parts)
 
 
 def _same_source(entry: Entry, item: Item) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -187,9 +188,11 @@ def _nameless(text: str, item: Item) -> str:
     if not item.numbered:
         return text
     files = sorted(item.source.iterdir()) if item.source.is_dir() else [item.source]
-    for number, path in enumerate(files, 1):
-        text = text.replace(printable(path.name), f"file {number}")
-    return text
+    numbers = {printable(path.name): str(k) for k, path in enumerate(files, 1)}
+    names = "|".join(map(re.escape, sorted(numbers, key=len, reverse=True)))
+    # Whole names: slices may be called 1, 2 and 3, and measures are numbers too.
+    whole = rf"(?<!\w)(?<!\d\.)({names})(?!\w|\.\d)"
+    return re.sub(whole, lambda found: f"file {numbers[found[0]]}", text)
 
 
 def _error_text(case: Case) -> str:
