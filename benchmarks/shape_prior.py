@@ -209,19 +209,7 @@ def draw_codes(
     figure.savefig(path, dpi=90)
 
 
-def page(result: dict, model: str) -> str:
-    doubts = result["doubt"]
-    mendings = "\n".join(
-        f"| {name.replace('_', ' ')} | {row['corrupted']:.3f} | {row['mended']:.3f} "
-        f"| {row['untouched']:.3f} |"
-        for name, row in result["mending"].items()
-    )
-    rows = "\n".join(
-        f"| {name} | {row['dice']:.3f} | {row['plausibility']:.3f} |"
-        for name, row in doubts.items()
-        if "plausibility" in row
-    )
-    return f"""# A prior of shapes
+EXPLAINED = """# A prior of shapes
 
 `medseg.shape_prior` learns from masks alone what they look like: a denoising
 autoencoder (one hidden layer, a code of 64 numbers, 48 x 48 pixels) that was trained
@@ -252,7 +240,22 @@ It sees no image. What it gives is plausible, not true: use it to find masks tha
 deserve a look, or as a start where a model has failed; a rare anatomy is implausible
 as well. It is no part of `medseg predict`.
 
-## Masks corrupted on purpose
+"""
+
+
+def page(result: dict, model: str) -> str:
+    doubts = result["doubt"]
+    mendings = "\n".join(
+        f"| {name.replace('_', ' ')} | {row['corrupted']:.3f} | {row['mended']:.3f} "
+        f"| {row['untouched']:.3f} |"
+        for name, row in result["mending"].items()
+    )
+    rows = "\n".join(
+        f"| {name} | {row['dice']:.3f} | {row['plausibility']:.3f} |"
+        for name, row in doubts.items()
+        if "plausibility" in row
+    )
+    return f"""{EXPLAINED}## Masks corrupted on purpose
 
 Learnt from the {result["trained_on"]} training films of JSRT; Dice on the
 {result["held"]} films held back. The last column is what the code and its coarse grid
