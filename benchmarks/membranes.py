@@ -154,7 +154,7 @@ def main() -> None:
     if not (output / "model" / "README.md").exists():
         resume = (output / "checkpoint.ckpt").exists()
         train_config(config, resume=resume, say=print)
-    held = find_cases(config.data).held_cases
+    held = find_cases(config.data, config.labels).held_cases
     found = measure(output / "model", held)
     print(json.dumps(found))
     if options.docs:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from medseg.datasets.instances import InstanceTruth
 from medseg.datasets.pixels import part_lungs, read_mask
 from medseg.errors import ConfigError, FileError, ImageWarning
+from medseg.io.mask_folder import MaskFiles, read_masks
+from medseg.labels import LabelSet
 
 RIGHT_LUNG, LEFT_LUNG, HEART = "right_lung", "left_lung", "heart"
 RIGHT_CLAVICLE, LEFT_CLAVICLE = "right_clavicle", "left_clavicle"
@@ -40,6 +42,9 @@ class Case:
         grid: Shape of the film to which ``spacing`` belongs; None: whatever it is.
         cut: Structure to another one whose pixels are taken out of it, where some
             films of a set draw one through the other.
+        masks: Files that hold several structures each, or one, as `find_masks` found
+            them; they are read in place of those of ``truth``, which names them.
+        labels: What the values of ``masks`` mean where the files do not say.
         instances: Where its cells are drawn; `read_instances` reads them.
         frame: Number in its movie or stack.
         slice: Which page or z of ``image``, None for the whole of it.
@@ -58,6 +63,8 @@ class Case:
     spacing: tuple[float, ...] | None = None
     grid: tuple[int, ...] | None = None
     cut: Mapping[str, str] = field(default_factory=dict)
+    masks: MaskFiles | None = None
+    labels: LabelSet | None = None
     instances: InstanceTruth | None = None
     frame: int | None = None
     slice: int | None = None
@@ -100,7 +107,7 @@ def read_truth(
             f"has no mask for {', '.join(names)}",
             f"It has {', '.join(case.truth) or 'none'}",
         )
-    read = {name: _read(case, name) for name in drawn}
+    read = _read_all(case, drawn)
     shapes = {mask.shape for mask in read.values() if mask is not None}
     if len(shapes) > 1:
         raise FileError(case.truth[drawn[0]], f"masks differ in shape: {shapes}")
@@ -113,6 +120,15 @@ def read_truth(
     annotated = np.array([read.get(name) is not None for name in names])
     _check_sides(case, dict(zip(names, masks, strict=True)), annotated)
     return masks, annotated
+
+
+def _read_all(
+    case: Case, names: Sequence[str]
+) -> Mapping[str, NDArray[np.bool_] | None]:
+    if case.masks is None:
+        return {name: _read(case, name) for name in names}
+    found = read_masks(case.masks, case.labels)
+    return {name: found.structure(name) for name in names}
 
 
 def _read(case: Case, name: str) -> NDArray[np.bool_] | None:

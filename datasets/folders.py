@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medseg.datasets.case import Case
 from medseg.errors import FileError, ImageWarning
+
+SPLITS = ("train", "val")
 
 
 def need_folders(folder: Path, *names: str) -> None:
@@ -26,6 +29,25 @@ def need_folders(folder: Path, *names: str) -> None:
 def existing(paths: Mapping[str, Path]) -> dict[str, Path]:
     """Return the entries of ``paths`` whose file exists."""
     return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def read_splits(path: Path) -> dict[str, str]:
+    """Return what a ``splits.json`` says: ``"train"`` or ``"val"`` by id.
+
+    Raises:
+        FileError: If it is no such table.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        splits = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise FileError(path, f"is not JSON of id to split: {error}") from error
+    for name, word in splits.items():
+        if word not in SPLITS:
+            remedy = "Use train or val, and keep test films in another folder"
+            raise FileError(path, f"says {word!r} of {name}", remedy)
+    return splits
 
 
 def checked(cases: Sequence[Case], folder: Path) -> list[Case]:

@@ -6,20 +6,18 @@ Image Analysis 10:19-40 (masks). Research and education only, no redistribution.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from medseg.datasets.case import STRUCTURES, Case
-from medseg.datasets.folders import checked, existing, need_folders
+from medseg.datasets.folders import checked, existing, need_folders, read_splits
 from medseg.errors import FileError
 
 _NAME = re.compile(r"JPC[LN]N\d{3}")
 SPACING = (0.175, 0.175)  # mm, at 2048 x 2048
 PREPARED, SPACING_PREPARED = (1024, 1024), (0.35, 0.35)  # pixels, mm
 FOLDS = {"fold1": "train", "fold2": "val"}
-SPLITS = ("train", "val")
 FILM_FOLDERS = ("All247images", "Nodule154images", "NonNodule93images")
 
 
@@ -59,7 +57,7 @@ def prepared(folder: Path) -> list[Case]:
     Raises:
         FileError: If ``splits.json`` is no table of id to ``"train"`` or ``"val"``.
     """
-    splits = _splits(folder / "splits.json")
+    splits = read_splits(folder / "splits.json")
     return [
         Case(
             id=image.stem,
@@ -71,20 +69,6 @@ def prepared(folder: Path) -> list[Case]:
         )
         for image in sorted((folder / "images").glob("*.png"))
     ]
-
-
-def _splits(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    try:
-        splits = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
-        raise FileError(path, f"is not JSON of id to split: {error}") from error
-    for name, word in splits.items():
-        if word not in SPLITS:
-            remedy = "Use train or val, and keep test films in another folder"
-            raise FileError(path, f"says {word!r} of {name}", remedy)
-    return splits
 
 
 def _public(folder: Path) -> list[Case]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,14 @@ def film_and_truth(
     The masks may be on a finer or coarser grid, as those of SCR are.
 
     Raises:
-        FileError: If a file cannot be read, or the masks are of another aspect.
+        FileError: If a file cannot be read, the masks are of another aspect, or the
+            image is no film but a volume.
         ConfigError: If the case has a mask for none of ``names``.
     """
-    image = read_film(case)
+    image = _one_plane(case.image, read_film(case))
     masks, annotated = read_truth(case, names)
+    if masks.ndim == 4 and masks.shape[1] == 1:
+        masks = masks[:, 0]
     if not _same_aspect(masks.shape[1:], image.spatial_shape):
         path = next(case.truth[name] for name in names if name in case.truth)
         raise FileError(
@@ -57,6 +61,19 @@ def image_and_cells(case: Case) -> tuple[Image, NDArray[np.int32], NDArray[np.bo
             "Draw them on the image, pixel by pixel",
         )
     return image, np.asarray(relabel_sequential(cells)[0], np.int32), known
+
+
+def _one_plane(path: Path, image: Image) -> Image:
+    """Return a film that is stored as a volume of one slice as a film."""
+    if image.geometry.ndim == 2:
+        return image
+    if image.spatial_shape[0] > 1:
+        raise FileError(
+            path,
+            f"is a volume of {image.spatial_shape}: structures are learnt on films",
+            "Save each slice as an image, with its mask",
+        )
+    return Image(image.pixels[:, 0], image.geometry.plane(), image.meta)
 
 
 def _same_aspect(one: Sequence[int], other: Sequence[int]) -> bool:

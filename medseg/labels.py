@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,13 @@ from medseg.errors import ConfigError
 Kind = Literal["exclusive", "overlapping", "instances"]
 GREY = "#9aa0a6"
 """Of labels for which nobody chose a colour."""
+UNIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "lungs": ("right_lung", "left_lung"),
+        "clavicles": ("right_clavicle", "left_clavicle"),
+    }
+)
+"""Structures that papers score together; either may be asked for by this name."""
 _COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 

@@ -46,7 +46,6 @@ from medseg.batch import session as session_module
 from medseg.batch import work as work_module
 from medseg.batch.isolate import IsolatedReader
 from medseg.batch.journal import Journal
-from medseg.batch.masks import find_masks
 from medseg.errors import (
     ConfigError,
     DiskError,
@@ -57,6 +56,7 @@ from medseg.errors import (
 )
 from medseg.io import read_image, read_segmentation
 from medseg.io.lock import LOCK_NAME, hold
+from medseg.io.mask_folder import find_masks
 from medseg.labels import Label, LabelSet, chest_labels
 
 FAKES = Path(__file__).with_name("fakes.py")

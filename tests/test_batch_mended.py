@@ -13,9 +13,9 @@ from fakes import ChestPredictor, NumberPredictor, tree, write_number
 from PIL import Image as PillowImage
 
 from medseg.batch import BatchOptions, Summary, run_batch
-from medseg.batch.masks import find_masks
 from medseg.errors import PlanError
 from medseg.io import read_image, read_segmentation, write_segmentation
+from medseg.io.mask_folder import find_masks
 from medseg.segmentation import stamped
 
 OPTIONS = BatchOptions(workers=0)

@@ -16,11 +16,11 @@ from PIL import Image as PillowImage
 
 from medseg import cli
 from medseg.batch.evaluate import EvaluateOptions, evaluate_folder, write_evaluation
-from medseg.batch.masks import find_masks, read_masks
 from medseg.batch.measure import measure_folder
 from medseg.errors import ConfigError, ExitCode, FileError, ImageWarning
 from medseg.geometry import Geometry
 from medseg.io import write_segmentation
+from medseg.io.mask_folder import find_masks, read_masks
 from medseg.labels import Label, LabelSet, cell_labels, chest_labels
 from medseg.measure import COLUMNS
 from medseg.segmentation import Segmentation

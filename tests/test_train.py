@@ -38,7 +38,7 @@ from medseg.train.augment import (
     augment,
     build_augmentation,
 )
-from medseg.train.config import load_config, parse_config
+from medseg.train.config import TrainConfig, load_config, parse_config
 from medseg.train.config_tables import AugmentConfig
 from medseg.train.curves import clock, time_left, write_logs
 from medseg.train.data import (
@@ -110,6 +110,10 @@ def config_file(tmp_path: Path) -> Path:
     path = tmp_path / "config.toml"
     path.write_text(CONFIG.format(epochs=4))
     return path
+
+
+def found(config: TrainConfig) -> Split:
+    return find_cases(config.data, config.labels)
 
 
 def changed(path: Path, old: str, new: str) -> Path:
@@ -499,15 +503,15 @@ class TestData:
             config_file, 'folder = "films"', 'folder = "films"\npart = "val"'
         )
         with pytest.raises(ConfigError, match="no case for training"):
-            find_cases(load_config(path).data)
+            found(load_config(path))
 
     def test_counts_by_set(self, config_file: Path) -> None:
-        split = find_cases(load_config(config_file).data)
+        split = found(load_config(config_file))
         assert split.counts == {"jsrt": 5}
         assert [c.id for c in split.held_cases] == ["film4"]
 
     def test_truth_keeps_its_area_when_it_shrinks(self, config_file: Path) -> None:
-        case = find_cases(load_config(config_file).data).train[0]
+        case = found(load_config(config_file)).train[0]
         names = ("right_lung", "left_lung", "sternum")
         full = load_sample(case, names, (32, 32))
         half = load_sample(case, names, (16, 16))
@@ -701,7 +705,7 @@ class TestLoop:
     def test_resumed_equals_uninterrupted(self, config_file: Path) -> None:
         path = changed(config_file, 'norm = "batch"', 'norm = "batch", dropout = 0.3')
         config = load_config(path)
-        split = find_cases(config.data)
+        split = found(config)
         train, held = list(split.train), split.held_cases
         folder = config_file.parent
         whole, logs = fit(config, train, held, folder / "whole.ckpt")
@@ -724,7 +728,7 @@ class TestLoop:
         changed(config_file, "epochs = 4", "epochs = 15\naugmentation = 0")
         config = load_config(changed(config_file, "1e-2", "2e-2"))
         assert config.average == 0.995
-        split = find_cases(config.data)
+        split = found(config)
         file = config_file.parent / "run.ckpt"
         _, logs = fit(config, list(split.train), split.held_cases, file)
         assert logs[-1].mean_score > 0.5
@@ -743,7 +747,7 @@ class TestLoop:
 
     def test_a_damaged_checkpoint_is_named(self, config_file: Path) -> None:
         config, file = load_config(config_file), config_file.parent / "run.ckpt"
-        split = find_cases(config.data)
+        split = found(config)
         for data in (b"", b"junk", b"PK\x03\x04 cut in the middle"):
             file.write_bytes(data)
             with pytest.raises(FileError, match=r"run\.ckpt: is damaged: .*delete it"):
@@ -752,7 +756,7 @@ class TestLoop:
 
     def test_the_scale_of_half_precision_goes_on(self, config_file: Path) -> None:
         config = load_config(changed(config_file, "epochs = 4", "epochs = 2"))
-        split = find_cases(config.data)
+        split = found(config)
         file = config_file.parent / "run.ckpt"
 
         def fabric() -> tuple[Fabric, torch.amp.GradScaler]:
@@ -780,7 +784,7 @@ class TestLoop:
             raise OSError(28, "No space left on device")
 
         config, file = load_config(config_file), config_file.parent / "run.ckpt"
-        split = find_cases(config.data)
+        split = found(config)
         monkeypatch.setattr(tempfile, "mkstemp", full)
         fit(config, list(split.train), split.held_cases, file)
         before = file.read_bytes()
@@ -807,7 +811,7 @@ class TestLoop:
         second = '[[stage]]\nsize = [32, 32]\nepochs = 1\nfrozen = ["encoder"]\n'
         path.write_text(path.read_text() + second)
         config, file = load_config(path), path.parent / "run.ckpt"
-        split = find_cases(config.data)
+        split = found(config)
 
         def network() -> dict[str, torch.Tensor]:
             return torch.load(file, weights_only=True)["network"]
@@ -835,7 +839,7 @@ class TestLoop:
         off = "\n".join(f"{name} = 0" for name in OFF)
         path = changed(path, "[[stage]]", f"[augmentation]\n{off}\n[[stage]]")
         config = load_config(path)
-        split = find_cases(config.data)
+        split = found(config)
         _, logs = fit(
             config, list(split.train), split.held_cases, path.parent / "learn.ckpt"
         )
@@ -846,7 +850,7 @@ class TestLoop:
         path = standing_still(config_file)
         path = changed(path, "1e-2", "1e-9")
         config = load_config(path)
-        split = find_cases(config.data)
+        split = found(config)
         _, logs = fit(
             config, list(split.train), split.held_cases, path.parent / "still.ckpt"
         )
@@ -860,7 +864,7 @@ class TestLoop:
         stage = text[text.index("[[stage]]") :].replace("epochs = 4", "epochs = 3")
         path.write_text(text + stage)
         config = load_config(path)
-        split = find_cases(config.data)
+        split = found(config)
         train, held = list(split.train), split.held_cases
 
         def stop(log: EpochLog, total: int) -> None:
@@ -884,7 +888,7 @@ class TestLoop:
 
         monkeypatch.setattr("medseg.losses.MaskedDiceCELoss.forward", broken)
         config = load_config(config_file)
-        split = find_cases(config.data)
+        split = found(config)
         with pytest.raises(ConfigError, match="loss is nan in epoch 1, step 1"):
             fit(config, list(split.train), [], config_file.parent / "nan.ckpt")
 
@@ -983,14 +987,14 @@ class TestRun:
     ) -> None:
         config, output = load_config(config_file), config_file.parent / "run"
         output.mkdir()
-        split = find_cases(config.data)
+        split = found(config)
         run.claim(config, split, output, resume=False)
         (output / run.CHECKPOINT).touch()
         run.claim(config, split, output, resume=True)
         films = config_file.parent / "films"
         for image in films.rglob("film0.png"):
             shutil.copy(image, image.with_name("extra.png"))
-        more = find_cases(config.data)
+        more = found(config)
         # Every fifth by name is held back: film4 is not any more.
         with pytest.raises(
             ConfigError, match=r"data: the films differ .* 3 are .*extra"
@@ -1016,7 +1020,7 @@ class TestRun:
         with pytest.raises(
             FileError, match=r"config\.json: is not the record of a run"
         ):
-            run.claim(config, find_cases(config.data), output, resume=True)
+            run.claim(config, found(config), output, resume=True)
 
     def test_a_stopped_run_says_how_it_goes_on(
         self, config_file: Path, monkeypatch: pytest.MonkeyPatch

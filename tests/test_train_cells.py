@@ -503,7 +503,7 @@ def test_a_volume_is_learnt_and_predicted(tmp_path: Path) -> None:
     options = {"shape": (8, 32, 32), "cells": 2, "radius": 6.0, "anisotropy": 2.0}
     write_movie(tmp_path / "movie", 5, frames=4, debris=0, speed=0.02, **options)
     config = volume_configuration(tmp_path / "movie", 30)
-    split = find_cases(config.data)
+    split = find_cases(config.data, config.labels)
     train = list(split.train)
     network, logs = fit(config, train[:3], train[3:], tmp_path / "c.ckpt")
     assert logs[-1].loss < 0.7 * logs[0].loss

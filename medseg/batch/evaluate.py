@@ -10,10 +10,10 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.batch.masks import MaskFiles, find_masks, read_masks
 from medseg.batch.tables import write_text
 from medseg.errors import ConfigError, FileError, MedsegError
 from medseg.io.ctc_validate import TABLE
+from medseg.io.mask_folder import MaskFiles, find_masks, read_masks
 from medseg.labels import LabelSet
 from medseg.measure import chest, to_csv
 from medseg.metrics import aggregate
@@ -97,7 +97,7 @@ def evaluate_folder(
 ) -> Evaluation:
     """Score every case of ``truth`` by the prediction of the same name.
 
-    Both folders may have any layout of `medseg.batch.masks`. A structure that a
+    Both folders may have any layout of `medseg.io.mask_folder`. A structure that a
     case's truth does not have was not annotated and is skipped; a prediction that
     is missing, unreadable or on another grid counts as failed, and its scores are
     the failure values.

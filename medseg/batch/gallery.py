@@ -10,10 +10,10 @@ from medseg import __version__
 from medseg.batch.items import Item, Plan
 from medseg.batch.job import Job
 from medseg.batch.journal import Entry
-from medseg.batch.masks import files_of, read_masks
 from medseg.batch.notes import notes_of
 from medseg.batch.report import ReportRow, write_report
 from medseg.errors import MedsegError
+from medseg.io.mask_folder import read_masks
 from medseg.overlay import thumbnail
 
 REPORT_NAME = "report.html"
@@ -97,7 +97,7 @@ def _draw(item: Item, job: Job) -> bytes | None:
     labels = job.predictor.labels
     try:
         with notes_of([], item.source):  # what was unusual about it is in the journal
-            mask = read_masks(files_of(item, job.out), labels)
+            mask = read_masks(item.mask_files(job.out), labels)
             return thumbnail(job.read(item.source), mask, job.picture)
     except MedsegError:
         return None

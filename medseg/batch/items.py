@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from medseg.batch.scan import Found
 from medseg.errors import PlanError
+from medseg.io.mask_folder import MaskFiles, stem
 from medseg.labels import LabelSet
 
 OutputFormat = Literal["same", "nii.gz", "tif", "png", "dcm-seg"]
@@ -32,8 +33,6 @@ _SAME = (
     (".ima", ".nii.gz"),
 )
 _LONGEST_NAME = 255
-MAPS = ("_probabilities", "_uncertainty")
-"""What the names of maps beside a mask end with."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,13 @@ class Item:
     def masks(self) -> tuple[str, ...]:
         """Those of the outputs that are no maps."""
         return tuple(path for path in self.outputs if path not in self.maps)
+
+    def mask_files(self, out: Path) -> MaskFiles:
+        """Return the files of the mask, below the output folder ``out``."""
+        if self.masks == (self.target,):
+            return MaskFiles(self.name, whole=out / self.target)
+        parts = {stem(PurePosixPath(path).name): out / path for path in self.masks}
+        return MaskFiles(self.name, parts=parts)
 
 
 @dataclass(frozen=True)

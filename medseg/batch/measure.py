@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medseg.batch.masks import MaskFiles, find_masks, read_masks, stem
 from medseg.batch.tables import check_csv, write_text
 from medseg.errors import ConfigError, FileError
 from medseg.io.ctc_validate import TABLE
+from medseg.io.mask_folder import MaskFiles, find_masks, read_masks, stem
 from medseg.labels import LabelSet
 from medseg.measure import COLUMNS, MEASURES, assess, measure, table_row, to_csv
 from medseg.measure.cells import CELL_COLUMNS, measure_frame
@@ -47,7 +47,7 @@ def measure_folder(
     """Measure masks of chests (ratio, lines, areas, what looks wrong) and of cells.
 
     Args:
-        masks: Folders in any layout of `medseg.batch.masks`, or single files.
+        masks: Folders in any layout of `medseg.io.mask_folder`, or single files.
         out: Where the table goes, a ``.csv`` file, atomically.
         labels: Of files that do not say what their values mean.
 

@@ -20,12 +20,12 @@ from medseg.batch.journal import (
     Output,
     hash_source,
 )
-from medseg.batch.masks import files_of, read_masks
 from medseg.batch.notes import notes_of
 from medseg.batch.result import measure_mask
 from medseg.errors import MedsegError, PlanError
 from medseg.io import read_image
 from medseg.io.lock import LOCK_NAME
+from medseg.io.mask_folder import read_masks
 
 KEPT = "its mask was changed by hand and is kept (--overwrite replaces it)"
 
@@ -68,7 +68,7 @@ def keep_mended(entries: Entries, item: Item, job: Job) -> Entry | None:
     entry = replace(before or _first(item), config=job.config, model=job.model)
     try:
         with notes_of([], item.source):
-            seg = read_masks(files_of(item, job.out), job.predictor.labels)
+            seg = read_masks(item.mask_files(job.out), job.predictor.labels)
     except MedsegError as error:
         wrong = [path for path in strange if _is_image(job.out / path)]
         if not wrong:

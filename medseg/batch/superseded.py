@@ -9,10 +9,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from medseg.batch.items import MAPS
 from medseg.batch.journal import Entry, hash_file
-from medseg.batch.masks import stem
 from medseg.io.atomic import write_error
+from medseg.io.mask_folder import MAPS, stem
 
 
 def remove_superseded(

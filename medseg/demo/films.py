@@ -6,10 +6,10 @@ from pathlib import Path
 
 from medseg.batch.evaluate import evaluate_folder
 from medseg.batch.job import BatchOptions, StagedPredictor
-from medseg.batch.masks import find_masks, read_masks
 from medseg.batch.run import run_batch
 from medseg.io import read_image
 from medseg.io.atomic import write_bytes
+from medseg.io.mask_folder import find_masks, read_masks
 from medseg.labels import LabelSet
 from medseg.measure.chest import measure
 from medseg.overlay import encode, overlay

@@ -85,6 +85,18 @@ def stated_provenance(path: Path) -> Mapping[str, Any]:
         return file.block.provenance if file.block else {}
 
 
+def stated_labels(path: Path) -> LabelSet | None:
+    """Return the labels that a mask file states, or None.
+
+    Raises:
+        FileError: If the file is refused.
+    """
+    if _is_dicom(path):
+        return read_segmentation(path).labels
+    with opened(path, Limits(), header_only=True) as file:
+        return file.block.labels if file.block else None
+
+
 def _is_dicom(path: Path) -> bool:
     if not os.path.isfile(path):
         return False

@@ -10,13 +10,12 @@ from medseg.metrics.aggregate import (
     bootstrap_interval,
     summarise,
 )
-from medseg.metrics.cases import UNIONS, Score, evaluate_pair, missing_score
+from medseg.metrics.cases import Score, evaluate_pair, missing_score
 from medseg.metrics.depth import DepthScores, depth_scores
 from medseg.metrics.overlap import Counts, count, dice, iou, precision, sensitivity
 from medseg.metrics.surface import SurfaceDistances, surface_distances
 
 __all__ = [
-    "UNIONS",
     "Agreement",
     "Counts",
     "DepthScores",

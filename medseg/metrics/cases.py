@@ -11,6 +11,7 @@ import numpy as np
 
 from medseg.errors import ConfigError
 from medseg.geometry import Geometry, Unit
+from medseg.labels import UNIONS
 from medseg.metrics import overlap
 from medseg.metrics.cells import MEASURES, CellCounts, count_cells
 from medseg.metrics.conventions import Mask, diagonal, is_failure, outcome
@@ -18,14 +19,6 @@ from medseg.metrics.surface import SurfaceDistances, surface_distances
 from medseg.segmentation import Segmentation
 
 TOLERANCES = (1.0, 2.0, 3.0)
-
-# Structures that papers score together; either may be asked for by this name.
-UNIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "lungs": ("right_lung", "left_lung"),
-        "clavicles": ("right_clavicle", "left_clavicle"),
-    }
-)
 
 
 @dataclass(frozen=True)

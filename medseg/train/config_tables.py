@@ -12,6 +12,7 @@ from medseg.errors import ConfigError
 from medseg.labels import Kind
 
 DataSet = Literal[
+    "own",
     "jsrt",
     "montgomery",
     "shenzhen",

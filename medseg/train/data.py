@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from medseg.datasets.ctc import split_by_time
 from medseg.datasets.pairs import film_and_truth
 from medseg.errors import ConfigError
 from medseg.train.augment import augment
-from medseg.train.config_tables import DataConfig
+from medseg.train.config_tables import DataConfig, LabelsConfig
 from medseg.transforms import to_channels
 
 HELD_BACK = 5
@@ -57,8 +58,12 @@ class Split:
         return [case for cases in self.held.values() for case in cases]
 
 
-def find_cases(data: Sequence[DataConfig]) -> Split:
+def find_cases(data: Sequence[DataConfig], labels: LabelsConfig) -> Split:
     """Find the cases of all data sets and divide them.
+
+    Args:
+        data: The sets.
+        labels: What is to be learnt.
 
     Raises:
         ConfigError: If nothing is left for training.
@@ -71,7 +76,7 @@ def find_cases(data: Sequence[DataConfig]) -> Split:
         # A challenge folder holds one set of many: its name says which.
         name = Path(entry.folder).name if entry.set == "ctc" else entry.set
         part_train, part_held = divide(
-            _cases(entry), entry.part, entry.split, entry.share
+            _cases(entry, labels), entry.part, entry.split, entry.share
         )
         train += part_train * entry.repeat
         if part_train:
@@ -85,9 +90,13 @@ def find_cases(data: Sequence[DataConfig]) -> Split:
     return Split(tuple(train), held, counts)
 
 
-def _cases(entry: DataConfig) -> list[Case]:
+def _cases(entry: DataConfig, labels: LabelsConfig) -> list[Case]:
     find = import_module(f"medseg.datasets.{entry.set}").cases
-    options = {"truth": entry.truth} if entry.set == "ctc" else {}
+    options: dict[str, Any] = {}
+    if entry.set == "ctc":
+        options = {"truth": entry.truth}
+    elif entry.set == "own":
+        options = {"names": labels.names, "cells": labels.kind == "instances"}
     cases: list[Case] = find(Path(entry.folder), **options)
     if not entry.spacing:
         return cases

@@ -72,7 +72,7 @@ def train_config(
     """Train a configuration that is already in hand; see :func:`train`."""
     output = Path(config.output)
     build_network(config)
-    split = find_cases(config.data)
+    split = find_cases(config.data, config.labels)
     make_spec(config, split, config.epochs)  # what no model may say is said now
     check_names(config, split)
     check_sizes(config, len(split.train))

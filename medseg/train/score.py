@@ -13,9 +13,9 @@ from medseg.datasets.case import Case
 from medseg.datasets.pairs import film_and_truth
 from medseg.datasets.pixels import read_film
 from medseg.image import Image
-from medseg.labels import Label, LabelSet
+from medseg.labels import UNIONS, Label, LabelSet
 from medseg.metrics.aggregate import summarise
-from medseg.metrics.cases import UNIONS, Score, available, evaluate_pair
+from medseg.metrics.cases import Score, available, evaluate_pair
 from medseg.predict import Predictor
 from medseg.regions import overlaps
 from medseg.segmentation import Segmentation

@@ -18,16 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg.batch.items import MAPS, Item
 from medseg.errors import ConfigError, FileError
-from medseg.io import IMAGE_SUFFIXES, is_image_name, read_image, read_segmentation
-from medseg.io.masks import stated_provenance
-from medseg.labels import GREY, Label, LabelSet, chest_labels
-from medseg.metrics.cases import UNIONS
+from medseg.io.masks import read_segmentation, stated_provenance
+from medseg.io.read import read_image
+from medseg.io.sniff import IMAGE_SUFFIXES, is_image_name
+from medseg.labels import GREY, UNIONS, Label, LabelSet, chest_labels
 from medseg.segmentation import Segmentation, genuine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+MAPS = ("_probabilities", "_uncertainty")
+"""What the names of maps beside a mask end with."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,6 @@ class MaskFiles:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
-
-
-def files_of(item: Item, out: Path) -> MaskFiles:
-    """Return the mask files of a case of a plan, below the output folder ``out``."""
-    if item.masks == (item.target,):
-        return MaskFiles(item.name, whole=out / item.target)
-    parts = {stem(PurePosixPath(path).name): out / path for path in item.masks}
-    return MaskFiles(item.name, parts=parts)
 
 
 def known_structures(labels: LabelSet | None = None) -> tuple[str, ...]:
