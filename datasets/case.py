@@ -127,7 +127,7 @@ def _read_all(
 ) -> Mapping[str, NDArray[np.bool_] | None]:
     if case.masks is None:
         return {name: _read(case, name) for name in names}
-    found = read_masks(case.masks, case.labels)
+    found = read_masks(case.masks, case.labels).as_film()
     return {name: found.structure(name) for name in names}
 
 

@@ -30,8 +30,6 @@ def film_and_truth(
     """
     image = _one_plane(case.image, read_film(case))
     masks, annotated = read_truth(case, names)
-    if masks.ndim == 4 and masks.shape[1] == 1:
-        masks = masks[:, 0]
     if not _same_aspect(masks.shape[1:], image.spatial_shape):
         path = next(case.truth[name] for name in names if name in case.truth)
         raise FileError(

@@ -116,6 +116,23 @@ def test_a_mended_mask_of_another_image_is_kept_and_the_case_fails(
     assert run(tmp_path).done == 1
 
 
+def test_a_mended_mask_of_another_size_is_kept_and_the_case_fails(
+    tmp_path: Path,
+) -> None:
+    films(tmp_path)
+    run(tmp_path)
+    path = tmp_path / "out" / "0.png"
+    small = read_segmentation(path)
+    write_segmentation(replace(small, mask=small.mask[2:]), path)
+    mended = path.read_bytes()
+    summary = run(tmp_path)
+    assert (summary.done, summary.failed, summary.skipped) == (0, 1, 1)
+    assert path.read_bytes() == mended
+    failures = (tmp_path / "out" / "failures.csv").read_text()
+    height, width = small.spatial_shape
+    assert f"has size {(height - 2, width)}, the image {(height, width)}" in failures
+
+
 def test_under_numbers_a_mended_mask_stays_with_its_own_film(tmp_path: Path) -> None:
     """A new film in front takes the number of the one whose mask was mended."""
     films(tmp_path, 1)

@@ -23,9 +23,10 @@ from medseg.batch.journal import (
 from medseg.batch.notes import notes_of
 from medseg.batch.result import measure_mask
 from medseg.errors import MedsegError, PlanError
-from medseg.io import read_image
+from medseg.io import probe, read_image
 from medseg.io.lock import LOCK_NAME
 from medseg.io.mask_folder import read_masks
+from medseg.segmentation import Segmentation
 
 KEPT = "its mask was changed by hand and is kept (--overwrite replaces it)"
 
@@ -54,7 +55,8 @@ def keep_mended(entries: Entries, item: Item, job: Job) -> Entry | None:
 
     The mask is measured as it is now. Where the image has changed too, the mask is
     kept all the same, and the case fails: nobody knows what the mask belongs to. It
-    fails as well if a file is in the way that is no mask of the model's labels.
+    fails as well if the mask has another size than the image, or if a file is in the
+    way that is no mask of the model's labels.
 
     Args:
         entries: What earlier runs wrote.
@@ -81,6 +83,9 @@ def keep_mended(entries: Entries, item: Item, job: Job) -> Entry | None:
     if not _same_source(entry, item):
         problem = "its mask was changed by hand, and the image was replaced since"
         return _refused(entry, problem)
+    grid = _other_grid(seg, item)
+    if grid:
+        return _refused(entry, grid)
     found = [path for path in item.outputs if (job.out / path).is_file()]
     warnings = tuple(dict.fromkeys((*entry.warnings, KEPT)))
     measures = measure_mask(seg)
@@ -106,6 +111,19 @@ def _first(item: Item) -> Entry:
 def _refused(entry: Entry, problem: str) -> Entry:
     error = f"{problem}. Move the mask, or add --overwrite"
     return replace(entry, status="failed", error=error, outputs=())
+
+
+def _other_grid(seg: Segmentation, item: Item) -> str:
+    """Return what is wrong with a mask of another size than its image, else nothing."""
+    with suppress(MedsegError), notes_of([], item.source):
+        image = probe(item.source).shape[1:]
+        slices = image[1:] if len(image) == 3 and image[0] == 1 else image
+        if seg.as_film().spatial_shape != slices:
+            mask = seg.spatial_shape
+            return (
+                f"its mask was changed by hand and has size {mask}, the image {image}"
+            )
+    return ""
 
 
 def _is_image(path: Path) -> bool:
