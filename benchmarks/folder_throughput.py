@@ -28,9 +28,9 @@ from torch import nn
 
 from medseg.batch import BatchOptions, run_batch
 from medseg.batch.load import load_predictor
-from medseg.batch.scan import scan
 from medseg.engines import make_engine
 from medseg.io import read_image
+from medseg.io.scan import scan
 from medseg.model import Model, load_model
 from medseg.transforms import to_channels
 

@@ -6,6 +6,7 @@ pixels. A pixel that is not known gives no loss and no score.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.datasets.parting import part_touching
-from medseg.errors import ConfigError, FileError
+from medseg.errors import ConfigError, FileError, ImageWarning, printable
 from medseg.io import is_image_name
-from medseg.io.ctc import read_labels
+from medseg.io.masks import integer_labels
 from medseg.io.read import read_image
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ def _cells(truth: InstanceTruth) -> NDArray[np.int32]:
     if truth.encoding == "file_a_cell":
         return _file_a_cell(truth.path)
     if truth.encoding == "numbered":
-        return read_plane(truth.path, truth.slice).astype(np.int32)
+        cells = read_plane(truth.path, truth.slice).astype(np.int32)
+        _warn_of_pieces(truth.path, cells)
+        return cells
     mask = _plane(
         truth.path, read_image(truth.path, stored=True).pixels[0], truth.slice
     )
@@ -113,14 +116,34 @@ def _cells(truth: InstanceTruth) -> NDArray[np.int32]:
     return np.asarray(ndimage.label(on, structure)[0], np.int32)
 
 
+def _warn_of_pieces(path: Path, cells: NDArray[np.int32]) -> None:
+    """Warn of a mask of cells that nobody has numbered: they would be one cell."""
+    on = cells > 0
+    if not on.any() or cells[on].min() < cells.max():
+        return
+    pieces = ndimage.label(on, ndimage.generate_binary_structure(on.ndim, on.ndim))[1]
+    if pieces > 1:
+        warnings.warn(
+            f"{printable(path)}: all {pieces} pieces have the number {cells.max()}, so "
+            "they count as one cell; number them if they are several",
+            ImageWarning,
+            stacklevel=3,
+        )
+
+
 def read_plane(path: Path, plane: int | None) -> NDArray[Any]:
     """Return numbered cells ``([Z,] Y, X)``, or one plane of them.
 
     Raises:
-        FileError: If they cannot be read, have numbers beyond 32 bits, or there is no
-            such plane.
+        FileError: If they cannot be read, have several channels, are no whole numbers
+            or beyond 32 bits, or there is no such plane.
     """
-    mask = read_labels(path)
+    pixels = read_image(path, stored=True).pixels
+    if len(pixels) != 1:
+        raise FileError(
+            path, f"a mask of {len(pixels)} channels", "Save one channel of labels"
+        )
+    mask = integer_labels(path, pixels)[0]
     largest = int(mask.max(initial=0))
     if largest > np.iinfo(np.int32).max:
         raise FileError(path, f"holds the label {largest}", "Renumber from 1")

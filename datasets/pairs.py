@@ -13,7 +13,9 @@ from medseg.datasets.case import STRUCTURES, Case, read_truth
 from medseg.datasets.instances import read_instances
 from medseg.datasets.pixels import read_film
 from medseg.errors import FileError
+from medseg.geometry import Geometry
 from medseg.image import Image
+from medseg.io.masks import stated_grid
 
 
 def film_and_truth(
@@ -28,8 +30,16 @@ def film_and_truth(
             image is no film but a volume.
         ConfigError: If the case has a mask for none of ``names``.
     """
-    image = _one_plane(case.image, read_film(case))
+    image = read_film(case)
     masks, annotated = read_truth(case, names)
+    _check_own(case, image)
+    image = image.as_film()
+    if image.geometry.ndim > 2:
+        raise FileError(
+            case.image,
+            f"is a volume of {image.spatial_shape}: structures are learnt on films",
+            "Save each slice as an image, with its mask",
+        )
     if not _same_aspect(masks.shape[1:], image.spatial_shape):
         path = next(case.truth[name] for name in names if name in case.truth)
         raise FileError(
@@ -51,6 +61,10 @@ def image_and_cells(case: Case) -> tuple[Image, NDArray[np.int32], NDArray[np.bo
     """
     image = read_film(case)
     cells, known = read_instances(case)
+    _check_own(case, image)
+    image = image.as_film()
+    if len(cells) == 1 and cells.ndim == 3:
+        cells, known = cells[0], known[0]
     if cells.shape != image.spatial_shape:
         assert case.instances is not None  # they have been read
         raise FileError(
@@ -61,17 +75,47 @@ def image_and_cells(case: Case) -> tuple[Image, NDArray[np.int32], NDArray[np.bo
     return image, np.asarray(relabel_sequential(cells)[0], np.int32), known
 
 
-def _one_plane(path: Path, image: Image) -> Image:
-    """Return a film that is stored as a volume of one slice as a film."""
-    if image.geometry.ndim == 2:
-        return image
-    if image.spatial_shape[0] > 1:
+def _check_own(case: Case, image: Image) -> None:
+    """Check the place of masks that medseg or another program has written."""
+    if case.masks is not None:
+        path = case.masks.whole or next(iter(case.masks.parts.values()))
+        size, place = stated_grid(path)
+        _check_place(path, image, place, size)
+
+
+def _check_place(
+    path: Path, image: Image, mask: Geometry, shape: Sequence[int]
+) -> None:
+    """Check that a mask covers the same part of space as its image.
+
+    Args:
+        path: Of the mask.
+        image: As it was read.
+        mask: Where the mask lies.
+        shape: Of the mask; it may be finer or coarser than the image.
+
+    Raises:
+        FileError: If an edge is off by more than a pixel. Where one of them has no
+            place in space nobody knows.
+    """
+    place = image.geometry
+    if "px" in (place.unit, mask.unit) or place.ndim != mask.ndim:
+        return
+    pixel = max(*place.spacing, *mask.spacing)
+    off = np.abs(_edges(place, image.spatial_shape) - _edges(mask, shape)).max()
+    if off > pixel:
         raise FileError(
             path,
-            f"is a volume of {image.spatial_shape}: structures are learnt on films",
-            "Save each slice as an image, with its mask",
+            f"lies {off:.1f} mm from where its image lies, or is mirrored against it",
+            "Resample it to the image's grid",
         )
-    return Image(image.pixels[:, 0], image.geometry.plane(), image.meta)
+
+
+def _edges(geometry: Geometry, shape: Sequence[int]) -> NDArray[np.float64]:
+    """Return where the first corner of a grid is, and where the axes end, in mm."""
+    size = np.array(shape, float)
+    corners = np.vstack([np.zeros(len(size)), np.diag(size)]) - 0.5
+    return geometry.world(corners)
 
 
 def _same_aspect(one: Sequence[int], other: Sequence[int]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -46,6 +46,12 @@ class Image:
     def spatial_shape(self) -> tuple[int, ...]:
         """Size of the spatial axes ``([Z,] Y, X)``."""
         return tuple(self.pixels.shape[1:])
+
+    def as_film(self) -> Image:
+        """Return a volume of one slice as that slice, and anything else as it is."""
+        if self.geometry.ndim == 2 or self.spatial_shape[0] > 1:
+            return self
+        return replace(self, pixels=self.pixels[:, 0], geometry=self.geometry.plane())
 
     @classmethod
     def from_array(

@@ -41,7 +41,6 @@ from medseg.batch import (
 )
 from medseg.batch import pipeline as pipeline_module
 from medseg.batch import result as result_module
-from medseg.batch import scan as scan_module
 from medseg.batch import session as session_module
 from medseg.batch import work as work_module
 from medseg.batch.isolate import IsolatedReader
@@ -55,6 +54,7 @@ from medseg.errors import (
     PlanError,
 )
 from medseg.io import read_image, read_segmentation
+from medseg.io import scan as scan_module
 from medseg.io.lock import LOCK_NAME, hold
 from medseg.io.mask_folder import find_masks
 from medseg.labels import Label, LabelSet, chest_labels

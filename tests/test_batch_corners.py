@@ -457,7 +457,7 @@ def test_what_is_no_file_fails_without_being_opened(tmp_path: Path) -> None:
 
 
 def test_a_device_is_no_image() -> None:
-    from medseg.batch.scan import _has_dicom_mark, _kind
+    from medseg.io.scan import _has_dicom_mark, _kind
 
     assert _kind(stat.S_IFCHR) == "a device, not a regular file"
     assert not _has_dicom_mark("/gone in the meantime")

@@ -372,9 +372,13 @@ def test_cases_and_planes_that_are_not_there(tmp_path):
         read_plane(path, 3)
     with pytest.raises(FileError, match="has 2 planes, wanted is 2"):
         one_plane(path, np.zeros((1, 2, 3, 3)), 2)
-    bad = put(tmp_path / "b.tif", BOTH.astype(np.float32))
-    with pytest.raises(FileError, match="float32"):
+    bad = put(tmp_path / "b.tif", BOTH + np.float32(0.5))
+    with pytest.raises(FileError, match="not whole numbers"):
         read_plane(bad, None)
+    pair = tmp_path / "pair.tif"
+    write_image(Image.from_array(np.stack([BOTH, BOTH])), pair)
+    with pytest.raises(FileError, match="a mask of 2 channels"):
+        read_plane(pair, None)
     large = put(tmp_path / "c.tif", BOTH.astype(np.uint32) * 2**31)
     with pytest.raises(FileError, match="holds the label 2147483648"):
         read_plane(large, None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,19 @@ import tifffile
 from PIL import Image as Picture
 
 from medseg.datasets import own
-from medseg.datasets.case import read_truth
+from medseg.datasets.case import Case, read_truth
 from medseg.datasets.instances import read_instances
-from medseg.datasets.pairs import film_and_truth
+from medseg.datasets.pairs import film_and_truth, image_and_cells
 from medseg.errors import ConfigError, FileError, ImageWarning
 from medseg.geometry import Geometry
 from medseg.image import Image
 from medseg.io import write_image, write_segmentation
 from medseg.labels import Label, LabelSet, cell_labels
 from medseg.segmentation import Segmentation
+from medseg.train.config_tables import DataConfig, LabelsConfig
+from medseg.train.data import find_cases, load_sample
 from medseg.train.run import train
+from medseg.train.score import score_cases, score_table
 
 HEART, LUNGS = ("heart",), ("right_lung", "left_lung")
 SHAPE = (24, 32)
@@ -77,7 +81,7 @@ def lay_out(folder: Path, layout: str) -> None:
         table(folder, "labels.json", names)
     else:
         put(folder / "masks" / "a.tif", MASKS)
-        table(folder, "labels.json", {"right_lung": 1, "left_lung": 2})
+        table(folder, "labels.json", {"left_lung": 2, "right_lung": 1})
 
 
 @pytest.mark.parametrize(
@@ -111,6 +115,87 @@ def test_one_structure_needs_no_words(tmp_path: Path) -> None:
     assert np.array_equal(read_truth(case, HEART)[0][0], MASKS[0])
 
 
+def test_one_structure_of_a_map_of_labels_is_named(tmp_path: Path) -> None:
+    """Soft edges are shades, the numbers 1 and 2 are labels."""
+    image(tmp_path)
+    path = put(tmp_path / "masks" / "a.png", NUMBERED)
+    (case,) = own.cases(tmp_path, HEART)
+    with pytest.raises(FileError, match=r"values without a label.*labels\.json"):
+        read_truth(case, HEART)
+    table(tmp_path, "labels.json", {"lung": 1, "heart": 2})
+    (case,) = own.cases(tmp_path, HEART)
+    assert np.array_equal(read_truth(case, HEART)[0][0], MASKS[1])
+    table(tmp_path, "labels.json", {"heart": 2})
+    (case,) = own.cases(tmp_path, HEART)
+    with pytest.raises(FileError, match=r"1 values without a label \(1\)"):
+        read_truth(case, HEART)
+    path.unlink()
+    put(tmp_path / "masks" / "heart" / "a.png", NUMBERED)
+    (case,) = own.cases(tmp_path, HEART)
+    with pytest.raises(FileError, match="holds several numbers up to 2"):
+        read_truth(case, HEART)
+
+
+def test_images_without_what_is_learnt_are_left_out(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image(tmp_path, f"{name}.png")
+    save(tmp_path, "a.tif")
+    put(tmp_path / "masks" / "heart" / "b.png", MASKS[0])
+    with pytest.warns(ImageWarning, match=r"1 images with other .* left out \(b\)"):
+        (case,) = own.cases(tmp_path, LUNGS)
+    assert case.id == "a"
+    both = own.cases(tmp_path, ("spine",))
+    assert {name for case in both for name in case.truth} == {*LUNGS, *HEART}
+
+
+def test_images_are_found_as_predict_finds_them(tmp_path: Path) -> None:
+    """DICOM without a suffix, and a folder behind a link."""
+    outside = tmp_path / "elsewhere"
+    put(outside / "b.png", PIXELS)
+    folder = tmp_path / "own"
+    (folder / "images").mkdir(parents=True)
+    (folder / "images" / "p").symlink_to(outside)
+    (folder / "images" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(400))
+    save(folder, "IM0001.tif")
+    save(folder, "p/b.tif")
+    assert [case.id for case in own.cases(folder, LUNGS)] == ["IM0001", "p/b"]
+
+
+@pytest.mark.parametrize("cells", [False, True])
+def test_a_mask_lies_where_its_image_lies(tmp_path: Path, cells: bool) -> None:
+    """One stored the other way round, which its affine says, is no truth as it is."""
+    space = Geometry.upright((2.0, 0.5, 0.5))
+    volume = np.stack([PIXELS] * (2 if cells else 1))[None]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    write_image(Image(volume, space), tmp_path / "images" / "a.nii.gz")
+    labels = cell_labels() if cells else BOTH
+    names = labels.names
+    read = image_and_cells if cells else partial(film_and_truth, names=names)
+
+    def write(geometry: Geometry, factor: int = 1) -> Case:
+        mask = np.stack([NUMBERED] * 2).astype(np.int32) if cells else MASKS[:, None]
+        mask = mask.repeat(factor, -1).repeat(factor, -2)
+        path = tmp_path / "masks" / "a.nii.gz"
+        write_segmentation(Segmentation(mask, labels, geometry), path)
+        (case,) = own.cases(tmp_path, names, cells=cells)
+        return case
+
+    read(write(space))
+    if not cells:  # finer, in the same place
+        finer = replace(space, spacing=(2.0, 0.25, 0.25), origin=(0, -0.125, -0.125))
+        read(write(finer, 2))
+    mirrored = replace(
+        space,
+        direction=((1, 0, 0), (0, 1, 0), (0, 0, -1)),
+        origin=(0.0, 0.0, 0.5 * (SHAPE[1] - 1)),
+    )
+    moved = replace(space, origin=(0.0, 0.0, 10.0))
+    for geometry in (mirrored, moved):
+        with pytest.raises(FileError, match=r"masks/a\.nii\.gz: lies 1[06]\.. mm from"):
+            read(write(geometry))
+
+
 def test_a_film_stored_as_one_slice_is_a_film(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
@@ -140,6 +225,52 @@ def test_a_volume_is_no_film(tmp_path: Path) -> None:
         film_and_truth(case, LUNGS)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+def test_cells_are_numbered_in_any_type(tmp_path: Path, dtype: type) -> None:
+    image(tmp_path)
+    put(tmp_path / "masks" / "a.tif", NUMBERED.astype(dtype))
+    (case,) = own.cases(tmp_path, ("cell",), cells=True)
+    assert np.array_equal(image_and_cells(case)[1], NUMBERED)
+
+
+def test_cells_of_one_slice_are_those_of_an_image(tmp_path: Path) -> None:
+    image(tmp_path)
+    (tmp_path / "masks").mkdir()
+    space = Geometry.upright((1.0, 1.0, 1.0))
+    cells = Segmentation(NUMBERED[None].astype(np.int32), cell_labels(), space)
+    write_segmentation(cells, tmp_path / "masks" / "a.nii.gz")
+    (case,) = own.cases(tmp_path, ("cell",), cells=True)
+    _, found, known = image_and_cells(case)
+    assert np.array_equal(found, NUMBERED)
+    assert known.shape == SHAPE
+
+
+def test_cells_that_nobody_numbered_are_told(tmp_path: Path) -> None:
+    image(tmp_path)
+    put(tmp_path / "masks" / "a.png", (NUMBERED > 0) * np.uint8(255))
+    (case,) = own.cases(tmp_path, ("cell",), cells=True)
+    with pytest.warns(ImageWarning, match=r"a\.png: all 2 pieces have the number 255"):
+        image_and_cells(case)
+
+
+def test_cells_may_be_called_as_their_folder(tmp_path: Path) -> None:
+    image(tmp_path, "cells/nuclei.png")
+    put(tmp_path / "masks" / "cells" / "nuclei.png", NUMBERED)
+    for name in ("cells", "nuclei"):
+        (case,) = own.cases(tmp_path, (name,), cells=True)
+        assert case.id == "cells/nuclei"
+
+
+def test_frames_of_a_folder_are_counted_as_they_are_numbered(tmp_path: Path) -> None:
+    for name in ("m/t10", "m/t2", "m/t1", "n/t7"):
+        image(tmp_path, f"{name}.png")
+    for name in ("m/t10", "m/t1", "n/t7"):
+        put(tmp_path / "masks" / f"{name}.png", NUMBERED)
+    with pytest.warns(ImageWarning, match="1 images without a mask"):
+        found = own.cases(tmp_path, ("cell",), cells=True)
+    assert {case.id: case.frame for case in found} == {"m/t1": 0, "m/t10": 2, "n/t7": 0}
+
+
 def test_cells_keep_their_numbers(tmp_path: Path) -> None:
     image(tmp_path, "plain.png")
     image(tmp_path, "ours.png")
@@ -166,10 +297,6 @@ class TestWhatIsRefused:
         write_segmentation(cells, tmp_path / "masks" / "a.tif")
         with pytest.raises(FileError, match=r"a\.tif: holds numbered cells"):
             own.cases(tmp_path, LUNGS)
-        (tmp_path / "masks" / "a.tif").unlink()
-        put(tmp_path / "masks" / "heart" / "a.png", MASKS[0])
-        with pytest.raises(FileError, match="is the mask of one structure"):
-            own.cases(tmp_path, HEART, cells=True)
 
     def test_values_without_a_name(self, tmp_path: Path) -> None:
         image(tmp_path)
@@ -242,6 +369,20 @@ class TestSplits:
         splits = {case.id: case.split for case in own.cases(folder, LUNGS)}
         assert splits == {"a": "train", "p/b": "val", "p/c": "val", "q/d": "train"}
 
+    def test_of_deeper_folders_and_of_images_not_drawn_yet(self, folder: Path) -> None:
+        image(folder, "p/r/e.png")
+        save(folder, "p/r/e.tif")
+        image(folder, "q/f.png")
+        stated = {"a": "train", "p": "val", "p/r": "train", "q": "val", "q/f": "val"}
+        table(folder, "splits.json", stated)
+        with pytest.warns(ImageWarning, match="1 images without a mask"):
+            splits = {case.id: case.split for case in own.cases(folder, LUNGS)}
+        assert (splits["p/b"], splits["p/r/e"], splits["q/d"]) == (
+            "val",
+            "train",
+            "val",
+        )
+
     def test_that_leave_an_image_out(self, folder: Path) -> None:
         table(folder, "splits.json", {"a": "train", "p/b": "val"})
         with pytest.raises(FileError, match="says nothing of 2 images, such as p/c"):
@@ -249,8 +390,70 @@ class TestSplits:
 
     def test_that_name_what_is_not_there(self, folder: Path) -> None:
         table(folder, "splits.json", {"a": "train", "p": "val", "q": "val", "r": "val"})
-        with pytest.raises(FileError, match="names r, which is no image"):
+        with pytest.raises(FileError, match="names r, which is no image and no folder"):
             own.cases(folder, LUNGS)
+
+
+class TestSeveralFolders:
+    @pytest.fixture
+    def tables(self, tmp_path: Path) -> list[DataConfig]:
+        for folder, patients in (("one", range(1, 6)), ("two", range(3, 8))):
+            for name in ("a", *(f"p{k}/a" for k in patients)):
+                image(tmp_path / folder, f"{name}.png")
+                save(tmp_path / folder, f"{name}.tif")
+        return [DataConfig("own", str(tmp_path / name)) for name in ("one", "two")]
+
+    def test_no_patient_is_on_both_sides(self, tables: list[DataConfig]) -> None:
+        split = find_cases(tables, LabelsConfig(LUNGS))
+        train = {case.group for case in split.train}
+        held = {case.group for case in split.held_cases}
+        assert held == {"p3"}
+        assert len(split.held_cases) == 2
+        assert not train & held
+
+    def test_films_of_one_name_are_different_films(
+        self, tables: list[DataConfig]
+    ) -> None:
+        split = find_cases(tables, LabelsConfig(LUNGS))
+        ids = [case.id for case in (*split.train, *split.held_cases)]
+        assert len(set(ids)) == len(ids) == 12
+        assert {"1/a", "2/a", "1/p3/a", "2/p3/a"} <= set(ids)
+        (single,) = [find_cases(tables[:1], LabelsConfig(LUNGS))]
+        assert "p1/a" in {case.id for case in single.train}
+
+
+def test_an_image_of_two_channels_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "images" / "a.tif", np.stack([PIXELS, PIXELS]))
+    save(tmp_path, "a.tif")
+    path = tmp_path / "images" / "a.tif"
+    write_image(Image.from_array(np.stack([PIXELS] * 2), PLANE), path)
+    (case,) = own.cases(tmp_path, LUNGS)
+    with pytest.raises(FileError, match=r"a\.tif: has 2 channels"):
+        load_sample(case, LUNGS, (16, 16))
+
+
+def test_scores_are_of_patients_and_count_a_film_once(tmp_path: Path) -> None:
+    """Intervals over patients: of one patient it is a point."""
+
+    class Perfect:
+        def predict(self, film: Image) -> Segmentation:
+            half = MASKS.any(axis=0).astype(np.uint8)
+            half[:, : int(film.pixels.max()) // 16] = 0
+            labels = LabelSet((Label(1, "lungs", "#4c9be8"),), "overlapping")
+            return Segmentation(half[None], labels, film.geometry)
+
+    for k in range(3):
+        put(tmp_path / "images" / "p" / f"{k}.png", np.full(SHAPE, 60 * k, np.uint8))
+        put(tmp_path / "masks" / "lungs" / "p" / f"{k}.png", MASKS.max(axis=0))
+    found = own.cases(tmp_path, ("lungs",))
+    scores = score_cases(Perfect(), found, ("lungs",))  # type: ignore[arg-type]
+    assert len(scores) == 3
+    groups = {case.id: case.group for case in found}
+    row = score_table({"": scores}, groups)[""]["lungs"]
+    assert row["n"] == 3
+    assert row["dice_low"] == row["dice_high"] == row["dice"]
+    alone = score_table({"": scores})[""]["lungs"]
+    assert alone["dice_low"] < alone["dice"] < alone["dice_high"]
 
 
 def test_a_model_learns_from_masks_as_they_were_saved(tmp_path: Path) -> None:

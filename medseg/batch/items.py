@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from medseg.batch.scan import Found
 from medseg.errors import PlanError
 from medseg.io.mask_folder import MaskFiles, stem
+from medseg.io.scan import Found
 from medseg.labels import LabelSet
 
 OutputFormat = Literal["same", "nii.gz", "tif", "png", "dcm-seg"]

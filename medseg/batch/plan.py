@@ -9,13 +9,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from medseg.batch.items import FORMATS, Item, Namer, OutputFormat, Plan
-from medseg.batch.scan import Found, Identity, inspect, is_dicom, scan
+from medseg.batch.journal import Journal
 from medseg.errors import DiskError, PlanError, counted
 from medseg.io import is_image_name
+from medseg.io.scan import Found, Identity, inspect, is_dicom, scan
 from medseg.labels import LabelSet
 
 # Masks compress to a few per cent of the film; measured 1 to 3 % for chest films.
 _MASK_SHARE = 0.05
+
+
+def _results(folder: Path) -> Iterable[str]:
+    return Journal(folder).read().paths()
 
 
 def make_plan(
@@ -128,7 +133,7 @@ def _find(inputs: Sequence[Path | str], out: Path) -> tuple[list[Found], int]:
                 raise PlanError(
                     given, "is also the output folder", "Give another output folder"
                 )
-            result = scan(given, skip)
+            result = scan(given, skip, _results)
             ignored += result.ignored
             found: Iterable[Found] = result.cases
         else:

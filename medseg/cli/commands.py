@@ -26,7 +26,7 @@ from medseg.cli.options import (
     refuse,
     scale,
 )
-from medseg.errors import ConfigError, ExitCode, printable
+from medseg.errors import ConfigError, ExitCode, FileError, printable
 
 
 def demo(
@@ -201,7 +201,11 @@ def train(
     """Train a model from a configuration file."""
     from medseg.train.run import train as run
 
-    typer.echo(run(config, resume=resume, say=say))
+    try:
+        folder = run(config, resume=resume, say=say)
+    except FileError as error:  # not one file of many: there is no model
+        raise ConfigError(error.subject, error.problem, error.remedy) from error
+    typer.echo(folder)
 
 
 def info(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg.errors import ConfigError, FileError
-from medseg.io.masks import read_segmentation, stated_provenance
+from medseg.io.masks import is_label_map, read_segmentation, stated_provenance
 from medseg.io.read import read_image
 from medseg.io.sniff import IMAGE_SUFFIXES, is_image_name
 from medseg.labels import GREY, UNIONS, Label, LabelSet, chest_labels
@@ -52,7 +52,9 @@ class MaskFiles:
 
 
 def known_structures(labels: LabelSet | None = None) -> tuple[str, ...]:
-    """Return the names that mark a file or folder as one structure's."""
+    """Return the names that mark a file or folder as one structure's; of cells none."""
+    if labels is not None and labels.kind == "instances":
+        return ()
     return ((labels or chest_labels()).names) + tuple(UNIONS)
 
 
@@ -188,6 +190,10 @@ def _on(path: Path, pixels: NDArray[Any]) -> NDArray[np.bool_]:
         wrong = int(np.count_nonzero(~np.isfinite(pixels)))
         problem = f"{wrong} of its {pixels.size} pixels are NaN or infinite"
         raise FileError(path, problem, "Save the mask as whole numbers")
+    if is_label_map(pixels):
+        top = int(pixels.max())
+        problem = f"holds several numbers up to {top}: not the mask of one structure"
+        raise FileError(path, problem, "Put it where a mask of all structures goes")
     largest = float(pixels.max(initial=0))
     fractions = pixels.dtype.kind == "f" and largest <= 1
     on: NDArray[np.bool_] = pixels > (0.5 if fractions else largest / 2)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from medseg.geometry import Geometry
 
+_MOST_NUMBERS = 20
+"""Of a map of labels; a mask with soft edges has brighter pixels."""
 _NAME_THEM = "Say what its values mean: labels=, or --names on the command line"
 
 
@@ -39,7 +41,8 @@ def read_segmentation(
         path: What :func:`write_segmentation` was given or returned, or a mask of
             another program.
         labels: What its values or channels mean; needed where the file does not say.
-            A mask of one label may use any value but 0 for it.
+            A mask of one label may use any value but 0 for it, or shades; one that
+            holds several small numbers is a map of labels.
         otherwise: The same, but of a file that does say so its own labels count.
         limits: What the file may declare.
 
@@ -95,6 +98,19 @@ def stated_labels(path: Path) -> LabelSet | None:
         return read_segmentation(path).labels
     with opened(path, Limits(), header_only=True) as file:
         return file.block.labels if file.block else None
+
+
+def stated_grid(path: Path) -> tuple[tuple[int, ...], Geometry]:
+    """Return the size ``([Z,] Y, X)`` of a mask file, and where it says that it lies.
+
+    Raises:
+        FileError: If the file is refused.
+    """
+    if _is_dicom(path):
+        found = read_segmentation(path)
+        return found.spatial_shape, found.geometry
+    with opened(path, Limits(), header_only=True) as file:
+        return tuple(file.shape[1:]), file.geometry
 
 
 def _is_dicom(path: Path) -> bool:
@@ -155,12 +171,13 @@ def fit(path: Path, pixels: NDArray[Any], labels: LabelSet) -> NDArray[Any]:
     Raises:
         FileError: If they cannot be those labels.
     """
-    if len(pixels) == 1 and len(labels) == 1 and labels.kind != "instances":
+    single = len(pixels) == 1 and len(labels) == 1 and labels.kind != "instances"
+    if single and not is_label_map(pixels):
         value = np.uint8(1) if labels.kind == "overlapping" else labels.labels[0].value
         on = np.where(pixels > 0, value, 0).astype(np.min_scalar_type(value))
         return on if labels.kind == "overlapping" else on[0]
     if labels.kind == "overlapping":
-        if len(pixels) == len(labels):
+        if len(pixels) == len(labels) > 1:
             return (pixels > 0).view(np.uint8)
         if len(pixels) == 1:
             _check_values(path, pixels, labels)
@@ -177,6 +194,14 @@ def fit(path: Path, pixels: NDArray[Any], labels: LabelSet) -> NDArray[Any]:
     return pixels[0]
 
 
+def is_label_map(pixels: NDArray[Any]) -> bool:
+    """Return whether a mask holds several small numbers, which are no shades."""
+    top = pixels.max(initial=0)
+    if pixels.dtype.kind not in "iu" or top > _MOST_NUMBERS:
+        return False
+    return bool(((pixels > 0) & (pixels < top)).any())
+
+
 def _check_values(path: Path, pixels: NDArray[Any], labels: LabelSet) -> None:
     present: set[int] = set()
     for plane in pixels[0]:  # not all at once: bincount makes 64 bits of each
@@ -188,7 +213,8 @@ def _check_values(path: Path, pixels: NDArray[Any], labels: LabelSet) -> None:
         raise FileError(
             path,
             f"holds {len(unknown)} values without a label ({str(unknown[:5])[1:-1]})",
-            "Name every value: labels=, or --names on the command line",
+            "Name every value: labels=, --names on the command line, or labels.json "
+            "beside the masks of a training",
         )
 
 

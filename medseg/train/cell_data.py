@@ -26,7 +26,8 @@ from medseg.predict.masks import relative_spacing
 from medseg.train.cell_augment import KEYS, pose
 from medseg.train.cell_targets import make_targets
 from medseg.train.config_cells import CellsConfig
-from medseg.transforms import Step, build_preprocessing, to_channels
+from medseg.train.data import grey
+from medseg.transforms import Step, build_preprocessing
 
 # What the finished model does to an image.
 STEPS = (
@@ -80,7 +81,7 @@ def load_cells(case: Case, diameter: float = 0.0, ndim: int = 2) -> CellSample:
         )
     spacing = relative_spacing(image.geometry)
     scale = cell_scale(cells, diameter, spacing)
-    pixels = scaled(to_channels(image.pixels, "grey"), scale)
+    pixels = scaled(grey(case.image, image.pixels), scale)
     if scale != 1:
         size = pixels.shape[1:]
         cells, known = _nearest(cells, size), _nearest(known, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 from medseg.datasets.case import Case
 from medseg.datasets.ctc import split_by_time
 from medseg.datasets.pairs import film_and_truth
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, FileError
 from medseg.train.augment import augment
 from medseg.train.config_tables import DataConfig, LabelsConfig
 from medseg.transforms import to_channels
@@ -72,11 +72,19 @@ def find_cases(data: Sequence[DataConfig], labels: LabelsConfig) -> Split:
     train: list[Case] = []
     held: dict[str, tuple[Case, ...]] = {}
     counts: dict[str, int] = {}
-    for entry in data:
+    cases = _told_apart(data, [_cases(entry, labels) for entry in data])
+    patients = {
+        c.group
+        for entry, own in zip(data, cases, strict=True)
+        if entry.set == "own" and entry.part == "split"
+        for c in own
+    }
+    for entry, found in zip(data, cases, strict=True):
         # A challenge folder holds one set of many: its name says which.
         name = Path(entry.folder).name if entry.set == "ctc" else entry.set
+        groups = patients if entry.set == "own" else {c.group for c in found}
         part_train, part_held = divide(
-            _cases(entry, labels), entry.part, entry.split, entry.share
+            found, entry.part, entry.split, entry.share, groups
         )
         train += part_train * entry.repeat
         if part_train:
@@ -103,8 +111,40 @@ def _cases(entry: DataConfig, labels: LabelsConfig) -> list[Case]:
     return [replace(case, spacing=entry.spacing, grid=None) for case in cases]
 
 
+def _told_apart(
+    data: Sequence[DataConfig], cases: Sequence[list[Case]]
+) -> list[list[Case]]:
+    """Return the cases with the number of their table in front of what two may share.
+
+    Of several tables of own images: files of one name are other films, while folders
+    of one name are one patient.
+    """
+    own = [
+        found for entry, found in zip(data, cases, strict=True) if entry.set == "own"
+    ]
+    if len(own) < 2:
+        return list(cases)
+    result = []
+    for entry, found in zip(data, cases, strict=True):
+        if entry.set == "own":
+            number = 1 + next(k for k, table in enumerate(own) if table is found)
+            found = [_numbered(case, number) for case in found]
+        result.append(found)
+    return result
+
+
+def _numbered(case: Case, number: int) -> Case:
+    name = f"{number}/{case.id}"
+    alone = case.group == case.id
+    return replace(case, id=name, group=name if alone else case.group)
+
+
 def divide(
-    cases: Sequence[Case], part: str, split: str = "group", share: float = 2 / 3
+    cases: Sequence[Case],
+    part: str,
+    split: str = "group",
+    share: float = 2 / 3,
+    groups: Collection[str] = (),
 ) -> tuple[list[Case], list[Case]]:
     """Split cases into training and validation.
 
@@ -114,6 +154,7 @@ def divide(
         split: ``"group"``: no group is cut; where the set states no split, every
             fifth group is held back. ``"time"``: the last frames of every group.
         share: Of the time that is for training, from the first frame to the last.
+        groups: Of which every fifth is held back; by default those of ``cases``.
     """
     if part == "train":
         return list(cases), []
@@ -121,7 +162,8 @@ def divide(
         return [], list(cases)
     if split == "time":
         return divide(split_by_time(cases, share), part)
-    held_groups = set(sorted({c.group for c in cases})[HELD_BACK - 1 :: HELD_BACK])
+    every = sorted({*groups} or {c.group for c in cases})
+    held_groups = set(every[HELD_BACK - 1 :: HELD_BACK])
     held = [
         c.split == "val" if c.split is not None else c.group in held_groups
         for c in cases
@@ -132,6 +174,18 @@ def divide(
     )
 
 
+def grey(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return the pixels of an image with one channel; see `to_channels`.
+
+    Raises:
+        FileError: If it has neither one channel nor the three of a colour image.
+    """
+    try:
+        return to_channels(pixels, "grey")
+    except ConfigError as error:
+        raise FileError(path, error.problem, error.remedy) from error
+
+
 def load_sample(case: Case, names: Sequence[str], size: tuple[int, ...]) -> Sample:
     """Read one case at ``size``, the way the finished model will see the image.
 
@@ -139,7 +193,7 @@ def load_sample(case: Case, names: Sequence[str], size: tuple[int, ...]) -> Samp
         FileError: If a file cannot be read, or masks and film are of another aspect.
     """
     film, masks, annotated = film_and_truth(case, names)
-    pixels = to_channels(film.pixels, "grey").astype(np.float32)
+    pixels = grey(case.image, film.pixels).astype(np.float32)
     resize = Resize(size, mode="area")
     image = ScaleIntensity()(resize(torch.from_numpy(pixels)))
     truth = resize(torch.from_numpy(masks.astype(np.float32) * 255))

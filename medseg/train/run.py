@@ -281,7 +281,7 @@ def score_set(
         total = cell_scores.add_scores(cell_scores.score_cases(predictor, cases))
         return {config.labels.names[0]: total.to_table()}
     found = score_cases(predictor, cases, config.labels.names)
-    return dict(score_table({"": found})[""])
+    return dict(score_table({"": found}, {c.id: c.group for c in cases})[""])
 
 
 def allow_bfloat16(spec: ModelSpec, folder: Path, split: Split) -> ModelSpec:

@@ -55,7 +55,9 @@ def score_cases(
     scores: list[Score] = []
     for done, case in enumerate(cases):
         image, truth = read_case(case, names)
-        wanted = available(truth.labels.names, [*truth.labels.names, *UNIONS])
+        wanted = available(
+            truth.labels.names, dict.fromkeys([*truth.labels.names, *UNIONS])
+        )
         found = predictor.predict(image)
         scores += evaluate_pair(found, truth, structures=wanted, case=case.id)
         progress(done + 1, len(cases))
@@ -81,12 +83,19 @@ def label_agreement(one: Predictor, other: Predictor, cases: Sequence[Case]) -> 
     return same / total if total else 0.0
 
 
-def score_table(scores: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
-    """Return ``{set: {structure: {metric: mean, ...}}}`` for the model's spec."""
+def score_table(
+    scores: Mapping[str, Sequence[Score]], groups: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return ``{set: {structure: {metric: mean, ...}}}`` for the model's spec.
+
+    Args:
+        scores: By set.
+        groups: Patient of each case; by default each case is a patient.
+    """
     table: dict[str, Any] = {}
     for name, rows in scores.items():
         table[name] = {}
-        for row in summarise(rows):
+        for row in summarise(rows, groups=groups):
             if row.metric in METRICS:
                 entry = table[name].setdefault(row.structure, {})
                 key = f"{row.metric}_{row.unit}" if row.unit else row.metric

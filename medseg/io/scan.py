@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medseg.batch.journal import Journal
-from medseg.io import is_image_name
-from medseg.io.sniff import HEAD, content_of
+from medseg.io.sniff import HEAD, content_of, is_image_name
 
 Identity = tuple[int, int]
 
@@ -51,15 +49,28 @@ class Scan:
     ignored: int = 0
 
 
-def scan(root: Path, skip: Identity | None = None) -> Scan:
+def _none(folder: Path) -> Iterable[str]:
+    return ()
+
+
+def scan(
+    root: Path,
+    skip: Identity | None = None,
+    results: Callable[[Path], Iterable[str]] = _none,
+) -> Scan:
     """Find every case below the folder ``root``.
 
-    Masks and maps that a run has written, by its journal, are no cases. Links to
+    Links to
     folders are followed after the real folders, each folder once, so that
     a loop ends. Hidden names, names that no reader knows and the folder ``skip``
     (the output) are left out; the first two are counted. Only names and file states
     are read, except that a name without a suffix is opened to look for a DICOM
     mark, and the headers of DICOM files decide which folders are one series.
+
+    Args:
+        root: The folder.
+        skip: A folder below it that is left out.
+        results: What a run has written into a folder, as paths below it: no cases.
     """
     result = Scan()
     written: set[str] = set()
@@ -79,7 +90,7 @@ def scan(root: Path, skip: Identity | None = None) -> Scan:
             continue
         films: list[Found] = []
         dicoms: list[Found] = []
-        written |= {prefix + path for path in Journal(Path(folder)).read().paths()}
+        written |= {prefix + path for path in results(Path(folder))}
         for entry in entries:
             ours = prefix + entry.name in written
             if ours or entry.name.startswith(".") or not _wanted(entry):
