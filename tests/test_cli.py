@@ -348,6 +348,30 @@ def test_train_passes_its_words_on(
     assert shown.err == "epoch 1\n"
 
 
+def test_a_training_without_its_films_has_written_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "films").mkdir()
+    config = tmp_path / "c.toml"
+    config.write_text(
+        """
+name = "x"
+output = "run"
+[labels]
+names = ["heart"]
+[[data]]
+set = "own"
+folder = "films"
+[[stage]]
+size = [32, 32]
+epochs = 1
+"""
+    )
+    assert cli.run(["train", str(config)]) == ExitCode.USAGE
+    assert "films: has no sub folder images/" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_doctor_reports_a_missing_package_and_a_bad_folder(tmp_path: Path) -> None:
     from medseg import doctor
 

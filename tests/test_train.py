@@ -548,9 +548,7 @@ class TestData:
         flat = tmp_path / "flat.png"
         pages[0].save(flat)
         whole = Case("a", path, {"cell": flat}, ("cell",), "a")
-        with pytest.raises(
-            FileError, match=r"of \(16, 16\) for a film of \(2, 16, 16\)"
-        ):
+        with pytest.raises(FileError, match=r"is a volume of \(2, 16, 16\)"):
             read_case(whole, ("cell",))
         first, second, again = load_samples([*cases, cases[0]], ("cell",), (16, 16))
         assert np.array_equal(first.truth[0], np.eye(16) * 255)
