@@ -40,8 +40,8 @@ from medseg.model import load_model
 from medseg.predict import Predictor
 from medseg.regions import overlaps
 from medseg.train.config import load_config
-from medseg.train.data import find_cases
 from medseg.train.run import train_config
+from medseg.train.split import find_cases
 
 THRESHOLDS = np.arange(0.3, 0.96, 0.05)
 Labels = NDArray[np.integer]

@@ -64,8 +64,8 @@ def film_tasks(
     """Yield each structure of the held-back films with the model's answer."""
     from medseg.datasets import jsrt, wingspan
     from medseg.model import load_model
-    from medseg.train.data import divide
     from medseg.train.score import read_case
+    from medseg.train.split import divide
 
     read_cases = {"jsrt": jsrt.cases, "wingspan": wingspan.cases}[source]
     cases = {c.id: c for c in divide(read_cases(folder), "split")[1][:films]}

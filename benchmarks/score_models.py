@@ -30,8 +30,8 @@ from medseg.metrics.cases import available
 from medseg.model import load_model
 from medseg.predict import Predictor
 from medseg.segmentation import Segmentation
-from medseg.train.data import divide
 from medseg.train.score import read_case
+from medseg.train.split import divide
 
 SHOWN = ("lungs", "right_lung", "left_lung", "heart", "clavicles")
 Pixels = NDArray[np.float32]

@@ -33,8 +33,8 @@ from medseg.model import load_model
 from medseg.networks.autoencoder import Autoencoder
 from medseg.predict import Predictor
 from medseg.shape_prior import ShapePrior, corrupt, learn
-from medseg.train.data import divide
 from medseg.train.score import read_case
+from medseg.train.split import divide
 
 Masks = NDArray[np.bool_]
 SIDE = 512

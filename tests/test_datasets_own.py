@@ -22,9 +22,10 @@ from medseg.io import write_image, write_segmentation
 from medseg.labels import Label, LabelSet, cell_labels
 from medseg.segmentation import Segmentation
 from medseg.train.config_tables import DataConfig, LabelsConfig
-from medseg.train.data import find_cases, load_sample
+from medseg.train.data import load_sample
 from medseg.train.run import train
 from medseg.train.score import score_cases, score_table
+from medseg.train.split import find_cases
 
 HEART, LUNGS = ("heart",), ("right_lung", "left_lung")
 SHAPE = (24, 32)

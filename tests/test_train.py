@@ -45,9 +45,6 @@ from medseg.train.data import (
     EpochSampler,
     Sample,
     SampleDataset,
-    Split,
-    divide,
-    find_cases,
     load_sample,
     load_samples,
 )
@@ -55,6 +52,7 @@ from medseg.train.loop import EpochLog, fit, learning_rate, running_average
 from medseg.train.run import train
 from medseg.train.score import read_case
 from medseg.train.spec import build_network, check_sizes, make_spec
+from medseg.train.split import Split, divide, find_cases
 
 CONFIG = """
 name = "tiny"

@@ -54,9 +54,9 @@ from medseg.train.config_tables import (
     NetworkConfig,
     StageConfig,
 )
-from medseg.train.data import Split, divide, find_cases
 from medseg.train.loop import fit
 from medseg.train.spec import make_spec
+from medseg.train.split import Split, divide, find_cases
 from medseg.train.task import _spread, make_task
 
 COMPONENTS = CellsConfig(InstanceRule("components"), border_weight=10.0)

@@ -26,10 +26,10 @@ from medseg.train import cell_scores
 from medseg.train.card import write_card
 from medseg.train.config import TrainConfig, load_config
 from medseg.train.curves import clock, time_left, write_logs
-from medseg.train.data import Split, find_cases
 from medseg.train.loop import EpochLog, fit, make_fabric
 from medseg.train.score import label_agreement, score_cases, score_table
 from medseg.train.spec import build_network, check_sizes, make_spec
+from medseg.train.split import Split, find_cases
 from medseg.train.start import describe_start, keep_share, start_spec
 
 CHECKPOINT = "checkpoint.ckpt"

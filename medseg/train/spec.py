@@ -28,7 +28,7 @@ from medseg.networks import build
 from medseg.networks.pretrained import load_pretrained
 from medseg.train.cell_data import STEPS
 from medseg.train.config import TrainConfig
-from medseg.train.data import Split
+from medseg.train.split import Split
 from medseg.train.start import describe_start, start_from, start_spec
 from medseg.transforms import Step
 
