@@ -235,11 +235,21 @@ STEPS: dict[str, _Rule] = {
 
 def _fit_finite(pixels: Pixels) -> Transform:
     """Replace NaN and infinity by the smallest and largest number there is."""
-    if pixels.dtype.kind != "f" or np.isfinite(pixels).all():
+    if pixels.dtype.kind != "f":
         return lambda x: x
-    good = pixels[np.isfinite(pixels)]
-    low, high = (float(good.min()), float(good.max())) if good.size else (0.0, 0.0)
-    return lambda x: np.nan_to_num(x, nan=low, posinf=high, neginf=low)
+    finite = np.isfinite(pixels)
+    low, high = 0.0, 0.0
+    if finite.any():
+        low = float(pixels.min(where=finite, initial=np.inf))
+        high = float(pixels.max(where=finite, initial=-np.inf))
+
+    def replace(x: Pixels) -> Pixels:
+        # Asked of each window: what was measured may be a sample of the image.
+        if np.isfinite(x).all():
+            return x
+        return np.nan_to_num(x, nan=low, posinf=high, neginf=low)
+
+    return replace
 
 
 @dataclass(frozen=True)

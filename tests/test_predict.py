@@ -510,8 +510,12 @@ def test_images_that_do_not_suit() -> None:
 
 def test_a_network_that_gives_nonsense() -> None:
     model = function_model(window_spec((21, 17)), lambda x: two(x) * torch.nan)
-    with pytest.raises(FileError, match="gave 714 values that are not finite"):
+    problem = "gave 714 values that are not finite"
+    with pytest.raises(FileError, match=rf"{problem}\. Use another model"):
         torch_predictor(model).predict(Image.from_array(FILM))
+    half = torch_predictor(model, precision="bfloat16")
+    with pytest.raises(FileError, match=rf"{problem}\. Try --engine torch"):
+        half.predict(Image.from_array(FILM))
 
 
 def test_too_little_memory_is_an_error_of_the_file(
