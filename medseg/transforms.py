@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medseg.errors import ConfigError
+from medseg.image import Image
 from medseg.schema import suggest
 
 Pixels = NDArray[Any]
@@ -326,6 +327,17 @@ def sample(pixels: Pixels) -> Pixels:
     while pixels.size / stride**axes > SAMPLE:
         stride += 1
     return pixels[(slice(None), *[slice(None, None, stride)] * axes)]
+
+
+def check_channels(image: Image, rule: Channels) -> None:
+    """Refuse three channels of a file that are no colours, where grey is wanted.
+
+    Raises:
+        ConfigError: If they are stains, echoes, times or the like.
+    """
+    if rule == "grey" and len(image.pixels) == 3 and not image.has_colours:
+        problem = "has 3 channels that are no colours"
+        raise ConfigError("image", problem, "Give one of them")
 
 
 def to_channels(pixels: Pixels, rule: Channels) -> Pixels:
