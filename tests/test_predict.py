@@ -43,6 +43,7 @@ from medseg.model import Model
 from medseg.model_spec import Cleaning, Decoding, Flip, Inference, Network
 from medseg.postprocess import fill_holes, keep_largest
 from medseg.predict import Predictor, decode, predictor, provenance, runner, windows
+from medseg.predict.inputs import padded
 from medseg.predict.windows import blended_slabs, importance, window_starts
 from medseg.transforms import Step
 
@@ -131,6 +132,23 @@ def test_blending_equals_monai(
     np.testing.assert_allclose(found.probabilities, wanted, rtol=1e-4, atol=1e-6)
     clear = np.abs(wanted - 0.5) > 1e-5
     np.testing.assert_array_equal((found.mask == 1)[clear], (wanted > 0.5)[clear])
+
+
+def test_a_thin_image_is_widened_window_by_window() -> None:
+    pixels = RNG.normal(size=(2, 3, 20)).astype(np.float32)
+    asked: list[tuple[int, ...]] = []
+
+    def read(window: tuple[slice, ...]) -> Any:
+        part = pixels[(slice(None), *window)]
+        asked.append(part.shape)
+        return part
+
+    wide = padded(read, (3, 20), (5, 0))
+    whole = np.pad(pixels, [(0, 0), (2, 3), (0, 0)], mode="edge")
+    for start in (0, 6, 12):
+        window = (slice(0, 8), slice(start, start + 8))
+        np.testing.assert_array_equal(wide(window), whole[(slice(None), *window)])
+    assert asked == [(2, 3, 8)] * 3
 
 
 def test_blending_of_volumes_equals_monai() -> None:
