@@ -312,8 +312,8 @@ def test_two_touching_discs_are_found_as_two():
     assert (score.tp, score.fp, score.fn) == (2, 0, 0)
     assert score.sq > 0.8
     # Boxes are (y0, x0, y1, x1), half open: 20 .. 45 down, 8 .. 33 across.
-    left = found.boxes[found.boxes[:, 1].argmin()]
-    assert np.abs(left - (20, 8, 45, 33)).max() < 3
+    # A few more may overlap it, of which the map above keeps none.
+    assert np.abs(found.boxes - (20, 8, 45, 33)).max(axis=1).min() < 3
 
 
 @pytest.mark.parametrize(
