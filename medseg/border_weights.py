@@ -46,7 +46,8 @@ def border_weights(
     cells = instances.astype(np.int64)
     # Beyond this d1 + d2 the weight is below 1e-10 of w0.
     reach = sigma * math.sqrt(2 * math.log(1e10))
-    margins = [math.ceil(reach / s) + 1 for s in spacing or (1.0,) * cells.ndim]
+    sizes = (1.0,) * cells.ndim if spacing is None else spacing
+    margins = [math.ceil(reach / s) + 1 for s in sizes]
     nearest = np.full(cells.shape, np.inf)
     second = np.full(cells.shape, np.inf)
     for number, box in enumerate(ndimage.find_objects(cells), start=1):

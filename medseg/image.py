@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from medseg.errors import ConfigError
 from medseg.geometry import Geometry
 
+COLOURS = ("RGB", "RGBA", "YCbCr", "palette")
+"""What ``meta["photometric"]`` says where three channels are red, green and blue."""
+
 
 @dataclass(frozen=True, eq=False)
 class Image:
@@ -46,6 +49,12 @@ class Image:
     def spatial_shape(self) -> tuple[int, ...]:
         """Size of the spatial axes ``([Z,] Y, X)``."""
         return tuple(self.pixels.shape[1:])
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether there are red, green and blue: as the file says, if it is of one."""
+        stated = self.meta.get("photometric")
+        return len(self.pixels) == 3 and (stated is None or stated in COLOURS)
 
     def as_film(self) -> Image:
         """Return a volume of one slice as that slice, and anything else as it is."""

@@ -7,6 +7,7 @@ What nobody drew gives no loss and exactly no gradient.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -32,7 +33,8 @@ def cross_entropy(logits: Tensor, target: Tensor, annotated: Tensor) -> Tensor:
         ``(N, K, [Z,] Y, X)``, the term of each channel; 0 where it is not annotated.
     """
     drawn = _per_pixel(annotated, logits) > 0
-    log_p = logits.masked_fill(~drawn, _LEFT_OUT).log_softmax(dim=1)
+    left_out = max(_LEFT_OUT, torch.finfo(logits.dtype).min / 2)
+    log_p = logits.masked_fill(~drawn, left_out).log_softmax(dim=1)
     # Not a product: 0 times the huge logarithm of a channel left out is not clean.
     return torch.where(drawn, -target * log_p, 0)
 
@@ -219,19 +221,21 @@ def _check(
     kind: str,
     class_weights: Sequence[float] | None,
 ) -> None:
-    if min(cross_entropy, dice) < 0 or cross_entropy + dice == 0:
+    sums_up = 0 < cross_entropy + dice < math.inf
+    if not sums_up or min(cross_entropy, dice) < 0:
         raise ConfigError(
             "loss",
             f"has weights {cross_entropy} and {dice}",
             "Give cross_entropy or dice a weight above 0",
         )
-    if smooth <= 0:
+    if not 0 < smooth < math.inf:
         raise ConfigError(
             "loss.smooth", f"is {smooth}", "Use a value above 0, such as 1e-5"
         )
     if kind not in ("overlapping", "exclusive"):
         raise ConfigError("loss.kind", f"is {kind!r}", "Use overlapping or exclusive")
-    if class_weights is not None and min(class_weights, default=-1) < 0:
+    finite = all(0 <= w < math.inf for w in class_weights or ())
+    if class_weights is not None and not (len(class_weights) and finite):
         raise ConfigError(
             "loss.class_weights", f"is {list(class_weights)}", "Use weights from 0 up"
         )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medseg.errors import ModelError, printable
+from medseg.errors import ConfigError, ModelError, printable
 from medseg.io import atomic
 from medseg.model_files import (
     MAX_SPEC_BYTES,
@@ -92,13 +92,19 @@ def pack_model(name_or_dir: str | Path, archive: str | Path) -> Path:
 
     Raises:
         ModelError: If the model is refused.
+        ConfigError: If the archive is a folder.
+        DiskError: If it cannot be written.
     """
-    model, archive = load_model(name_or_dir), Path(archive)
+    archive = Path(archive)
+    if archive.is_dir():
+        raise ConfigError(archive, "is a folder", "Name the package, one file")
+    model = load_model(name_or_dir)
     card = (model.folder / CARD_NAME).is_file()
     names = [SPEC_NAME, WEIGHTS_NAME, *([CARD_NAME] if card else [])]
     assert model.spec.weights is not None  # load_model has checked
     renamed = replace(model.spec.weights, file=WEIGHTS_NAME)
     with (
+        atomic.only_output(),
         atomic.replace_file(archive) as part,
         zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as pack,
     ):

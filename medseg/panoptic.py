@@ -156,8 +156,9 @@ def merge(
     owner, kept = _claim(instances, overlap)
     kinds = instances.classes[kept]
     numbers = [np.count_nonzero(kinds[: i + 1] == k) for i, k in enumerate(kinds)]
-    if max(numbers, default=0) >= divisor:
-        problem = f"is {divisor} for {max(numbers)} objects of a class"
+    most = max(numbers, default=0)
+    if most >= divisor:
+        problem = f"is {divisor} for {most} objects of a class"
         raise ConfigError("divisor", problem, "Use more than the objects")
     top = int(max(semantic.max(initial=0), kinds.max(initial=0)))
     if (top + 1) * divisor > np.iinfo(np.int32).max:

@@ -97,7 +97,7 @@ def compact(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         ConfigError: If a value is below 0.
     """
     flat = np.ravel(mask)
-    if flat.dtype == np.uint64:  # has no safe cast, which bincount wants
+    if flat.dtype in (np.uint64, np.bool_):  # bincount and differences want numbers
         flat = flat.astype(np.int64)
     if flat.size and flat.min() < 0:
         raise ConfigError("masks", f"label {flat.min()} is below 0")

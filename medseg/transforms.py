@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medseg.errors import ConfigError
+from medseg.image import Image
 from medseg.schema import suggest
 
 Pixels = NDArray[Any]
@@ -235,11 +236,21 @@ STEPS: dict[str, _Rule] = {
 
 def _fit_finite(pixels: Pixels) -> Transform:
     """Replace NaN and infinity by the smallest and largest number there is."""
-    if pixels.dtype.kind != "f" or np.isfinite(pixels).all():
+    if pixels.dtype.kind != "f":
         return lambda x: x
-    good = pixels[np.isfinite(pixels)]
-    low, high = (float(good.min()), float(good.max())) if good.size else (0.0, 0.0)
-    return lambda x: np.nan_to_num(x, nan=low, posinf=high, neginf=low)
+    finite = np.isfinite(pixels)
+    low, high = 0.0, 0.0
+    if finite.any():
+        low = float(pixels.min(where=finite, initial=np.inf))
+        high = float(pixels.max(where=finite, initial=-np.inf))
+
+    def replace(x: Pixels) -> Pixels:
+        # Asked of each window: what was measured may be a sample of the image.
+        if np.isfinite(x).all():
+            return x
+        return np.nan_to_num(x, nan=low, posinf=high, neginf=low)
+
+    return replace
 
 
 @dataclass(frozen=True)
@@ -316,6 +327,17 @@ def sample(pixels: Pixels) -> Pixels:
     while pixels.size / stride**axes > SAMPLE:
         stride += 1
     return pixels[(slice(None), *[slice(None, None, stride)] * axes)]
+
+
+def check_channels(image: Image, rule: Channels) -> None:
+    """Refuse three channels of a file that are no colours, where grey is wanted.
+
+    Raises:
+        ConfigError: If they are stains, echoes, times or the like.
+    """
+    if rule == "grey" and len(image.pixels) == 3 and not image.has_colours:
+        problem = "has 3 channels that are no colours"
+        raise ConfigError("image", problem, "Give one of them")
 
 
 def to_channels(pixels: Pixels, rule: Channels) -> Pixels:

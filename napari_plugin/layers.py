@@ -130,8 +130,7 @@ def image_layers(
 
 def is_colour(image: Image) -> bool:
     """Return whether the channels are red, green and blue."""
-    colour = str(image.meta.get("photometric", "")) in ("RGB", "YCbCr", "palette")
-    return colour and len(image.pixels) == 3
+    return "photometric" in image.meta and image.has_colours
 
 
 def segmentation_layers(

@@ -435,6 +435,41 @@ def test_models_pack_unpack_verify_and_show(
     assert len(list((tmp_path / "out").rglob("*.tif"))) == 2
 
 
+def test_a_result_that_cannot_be_written_is_no_failed_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    builders = pytest.importorskip("model_builders")
+    from medseg.model import save_model
+
+    save_model(tmp_path / "m", builders.tiny_spec(), builders.tiny_network())
+    labels = chest_labels()
+    mask = np.ones((len(labels.names), 8, 8), np.uint8)
+    masks, inside = str(tmp_path / "masks"), tmp_path / "notes" / "x"
+    seg = Segmentation(mask, labels, Geometry.pixels(2))
+    write_segmentation(seg, tmp_path / "masks" / "a.tif")
+    inside.parent.write_text("no folder")
+    for words in (
+        ["measure", masks, "-o", f"{inside}.csv"],
+        ["evaluate", masks, masks, "--json", f"{inside}.json"],
+        ["models", "pack", str(tmp_path / "m"), "-o", str(inside)],
+    ):
+        assert cli.run(words) == ExitCode.DISK
+        assert "notes is a file, not a folder" in last_line(capsys)
+
+
+@pytest.mark.parametrize("out", [".", "", "m"])
+def test_a_model_is_not_packed_as_a_folder(
+    out: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "m").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["models", "pack", "chest-xray", "-o", out]) == ExitCode.USAGE
+    assert "is a folder. Name the package, one file" in last_line(capsys)
+
+
 def test_convert_makes_a_model_of_plain_weights(tmp_path: Path) -> None:
     builders = pytest.importorskip("model_builders")
     import torch

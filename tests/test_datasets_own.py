@@ -431,6 +431,9 @@ def test_an_image_of_two_channels_is_named(tmp_path: Path) -> None:
     (case,) = own.cases(tmp_path, LUNGS)
     with pytest.raises(FileError, match=r"a\.tif: has 2 channels"):
         load_sample(case, LUNGS, (16, 16))
+    write_image(Image.from_array(np.stack([PIXELS, PIXELS, 9 - PIXELS]), PLANE), path)
+    with pytest.raises(FileError, match=r"a\.tif: has 3 channels that are no colours"):
+        load_sample(case, LUNGS, (16, 16))
 
 
 def test_scores_are_of_patients_and_count_a_film_once(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ TRUTH = np.array([1.0, 2.0, 4.0])
         (2 * TRUTH, (0.0, 0.0, 1.0)),
         # one of three just inside the factor; the others inside and outside
         (TRUTH * [1.24, 1 / 1.24, 1.26], (2 / 3, None, (0.24 + 6 / 31 + 0.26) / 3)),
+        # the factor itself is not less, above and below
+        (TRUTH * [1.25, 0.8, 1], (1 / 3, None, 0.15)),
     ],
 )
 def test_scores(pred, expected):

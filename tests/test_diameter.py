@@ -355,6 +355,29 @@ def test_noise_is_told_from_everything_else(shape: tuple[int, ...]) -> None:
     assert is_noise(spoilt)
 
 
+@pytest.mark.parametrize("shape", [(2, 200), (200, 2)])
+def test_of_an_image_too_thin_for_a_cell_one_look_is_enough(
+    shape: tuple[int, int],
+) -> None:
+    network, seen = counted(bright)
+    image = Image.from_array(np.zeros((1, *shape), np.float32))
+    with pytest.warns(ImageWarning, match="too few for cells of 10 even enlarged"):
+        found = made(network).predict(image)
+    assert facts(found) == (10.0, "no cells")
+    once = sum(seen)
+    made(network, diameter="native").predict(image)
+    assert sum(seen) == 2 * once
+
+
+def test_an_image_that_a_cell_fits_into_enlarged_is_looked_at() -> None:
+    network, seen = counted(bright)
+    image = Image.from_array(np.zeros((1, 3, 60), np.float32))
+    made(network, diameter="native").predict(image)
+    once = sum(seen)
+    assert facts(made(network).predict(image)) == (10.0, "no cells")
+    assert sum(seen) > 3 * once
+
+
 def test_in_noise_no_size_of_cells_is_looked_for() -> None:
     noise = np.random.default_rng(1).normal(0.2, 0.1, (1, 64, 64)).astype(np.float32)
     image = Image.from_array(noise)

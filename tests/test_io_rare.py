@@ -189,6 +189,24 @@ def test_lines_are_skipped_before_bytes(tmp_path: Path) -> None:
         read_image(tmp_path / "b.nrrd")
 
 
+@pytest.mark.parametrize(("kind", "colours"), [("RGB-color", True), ("list", False)])
+def test_three_values_a_pixel_are_colours_where_the_nrrd_says_so(
+    kind: str, colours: bool, tmp_path: Path
+) -> None:
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)  # colours run fastest
+    fields: dict[str, str | None] = {
+        "space": None,
+        "space dimension": "2",
+        "space directions": "none (1,0) (0,1)",
+        "space origin": None,
+        "kinds": f"{kind} domain domain",
+    }
+    (tmp_path / "a.nrrd").write_bytes(nrrd(pixels, fields))
+    image = read_image(tmp_path / "a.nrrd")
+    np.testing.assert_array_equal(image.pixels, np.moveaxis(pixels, -1, 0))
+    assert image.has_colours == colours
+
+
 def test_a_data_file_may_be_called_a_listing(tmp_path: Path) -> None:
     (tmp_path / "listing.raw").write_bytes(VOLUME.tobytes())
     fields: dict[str, str | None] = {"data file": "listing.raw"}

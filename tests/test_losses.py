@@ -262,12 +262,29 @@ def test_half_precision_logits_are_computed_in_full(kind):
     assert value == loss(logits.float(), target.bool(), drawn(logits).bool())
 
 
+def test_a_channel_is_left_out_in_half_precision_too():
+    logits, target = random_case("exclusive")
+    annotated = torch.tensor([[1, 1, 0, 1]] * 3)
+    full = cross_entropy(logits, target, annotated)
+    half = logits.half().requires_grad_()
+    found = cross_entropy(half, target.half(), annotated)
+    torch.testing.assert_close(found.float(), full, rtol=2e-3, atol=2e-3)
+    found.sum().backward()
+    assert (half.grad[:, 2] == 0).all()
+    assert half.grad.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
         ({"cross_entropy": 0, "dice": 0}, "loss: has weights 0 and 0"),
         ({"dice": -1}, "loss: has weights 1.0 and -1"),
+        ({"cross_entropy": math.nan}, "loss: has weights nan and 1.0"),
+        ({"dice": math.inf}, "loss: has weights 1.0 and inf"),
         ({"smooth": 0}, r"loss\.smooth: is 0"),
+        ({"smooth": math.nan}, r"loss\.smooth: is nan"),
+        ({"class_weights": [1, math.nan]}, r"loss\.class_weights: is \[1, nan\]"),
+        ({"class_weights": []}, r"loss\.class_weights: is \[\]"),
         ({"kind": "instances"}, r"loss\.kind: is 'instances'"),
         ({"class_weights": [1, -1]}, r"loss\.class_weights: is \[1, -1\]"),
     ],
@@ -311,6 +328,12 @@ def test_border_weights_against_brute_force(shape):
         cells[tuple(slice(c, c + 4) for c in corner)] = number
     weights = border_weights(cells, w0=7, sigma=2)
     np.testing.assert_allclose(weights, brute_force(cells, 7, 2), atol=1e-8)
+
+
+def test_the_spacing_of_border_weights_may_be_an_array():
+    cells = np.array([[1, 0, 2], [0, 0, 0]])
+    found = border_weights(cells, spacing=np.array([2.0, 1.0]))
+    np.testing.assert_array_equal(found, border_weights(cells, spacing=(2.0, 1.0)))
 
 
 @pytest.mark.parametrize("count", [0, 1])

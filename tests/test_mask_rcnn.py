@@ -261,6 +261,22 @@ def test_where_nothing_is_found():
     assert instance_map(found[0]).shape == (9, 80)
 
 
+def test_the_features_of_an_image_are_its_own_in_training():
+    network, images = tiny().train(), torch.randn(2, 1, 64, 80)
+    alone = network._features(images[:1])[0]
+    torch.testing.assert_close(
+        network._features(images)[0][:1], alone, atol=1e-5, rtol=1e-3
+    )
+
+
+def test_objects_are_found_in_half_precision():
+    network = tiny(classes=2, cascade=True, least_score=0.2, most=7).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (found,) = network.detect(torch.randn(1, 1, 50, 70))
+    assert len(found)
+    assert found.boxes.dtype == found.scores.dtype == np.float32
+
+
 def test_removing_the_third_stage_changes_scores_only():
     network = tiny(classes=2, cascade=True, least_score=0.2, most=7).eval()
     images = torch.randn(2, 1, 50, 70)
@@ -296,8 +312,8 @@ def test_two_touching_discs_are_found_as_two():
     assert (score.tp, score.fp, score.fn) == (2, 0, 0)
     assert score.sq > 0.8
     # Boxes are (y0, x0, y1, x1), half open: 20 .. 45 down, 8 .. 33 across.
-    left = found.boxes[found.boxes[:, 1].argmin()]
-    assert np.abs(left - (20, 8, 45, 33)).max() < 3
+    # A few more may overlap it, of which the map above keeps none.
+    assert np.abs(found.boxes - (20, 8, 45, 33)).max(axis=1).min() < 3
 
 
 @pytest.mark.parametrize(

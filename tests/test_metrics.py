@@ -126,6 +126,8 @@ def test_confusion_matrix_agrees_with_scikit_learn():
     random = np.random.default_rng(0)
     truth, pred = random.integers(0, 4, (2, 9, 7))
     ours = confusion_matrix(pred, truth, 4)
+    wide = pred.astype(np.uint64)
+    assert (confusion_matrix(wide, truth, 4) == ours).all()
     assert (ours == metrics.confusion_matrix(truth.ravel(), pred.ravel())).all()
     jaccard = metrics.jaccard_score(truth.ravel(), pred.ravel(), average=None)
     assert confusion_scores(ours).mean_iou == pytest.approx(jaccard.mean())

@@ -197,6 +197,21 @@ def test_memory_layout_does_not_matter(name):
     torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [("linknet", {}), ("fpn", {})]
+    + [(n, {"step": s}) for n in ("pspnet", "deeplab") for s in (8, 16, 32)],
+)
+def test_instance_norm_is_of_each_image_alone(name, step, dims):
+    network = tiny(name, norm="instance", spatial_dims=dims, **step).train().double()
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    assert not any(isinstance(m, kinds) for m in network.modules())
+    # At step 32 the last map is one pixel.
+    x = torch.randn(2, 1, *(7, 32, 20)[-dims:], dtype=torch.float64)
+    torch.testing.assert_close(network(x)[:1], network(x[:1]))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_mixed_precision_trains(name):
     network = tiny(name).train()

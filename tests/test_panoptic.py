@@ -165,5 +165,7 @@ def test_what_cannot_be_merged():
         merge(STUFF.T, THREE)
     with pytest.raises(ConfigError, match="divisor: is 2 for 2 objects of a class"):
         merge(STUFF, THREE, divisor=2)
+    with pytest.raises(ConfigError, match="divisor: is 0 for 0 objects of a class"):
+        merge(STUFF, THREE.above(1), divisor=0)
     with pytest.raises(ConfigError, match="divisor: is 1000000000 for class 2"):
         merge(STUFF, THREE, divisor=10**9)

@@ -17,7 +17,7 @@ from medseg.partition_baselines import (
     region_growing,
     split_and_merge,
 )
-from medseg.regions import superpixel_vote
+from medseg.regions import overlaps, regions, superpixel_vote
 
 BASELINES = [region_growing, split_and_merge]
 # A bright disc on a ramp, odd sides.
@@ -129,6 +129,19 @@ def test_a_baseline_refuses_what_has_no_range(grow):
             grow(DISC, t)
     with pytest.raises(ConfigError, match=r"shape \(2,\) and 1 value not"):
         grow(np.array([np.nan, 1]), 2)
+
+
+def test_a_mask_of_true_and_false_is_one_of_ones():
+    mask, other = np.eye(3, dtype=bool), np.tri(3, dtype=bool)
+    for one, same in zip(
+        overlaps(mask, other), overlaps(mask + 0, other + 0), strict=True
+    ):
+        assert one.tolist() == same.tolist()
+    assert regions(mask).sizes.tolist() == [3]
+    assert regions(~mask).centroids.tolist() == [[1, 1]]
+    voted = superpixel_vote(mask, other)
+    assert voted.dtype == bool
+    assert voted.tolist() == superpixel_vote(mask + 0, other + 0).tolist()
 
 
 def test_superpixels_vote():

@@ -13,8 +13,10 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
+import tifffile
 import torch
 from model_builders import (
     ARGUMENTS,
@@ -26,6 +28,7 @@ from model_builders import (
     window_spec,
 )
 from monai.inferers import sliding_window_inference
+from PIL import Image as Pillow
 from torch import Tensor
 
 from medseg.engines import ladder
@@ -34,11 +37,13 @@ from medseg.engines.torch import TorchEngine
 from medseg.errors import ConfigError, FileError
 from medseg.geometry import Geometry
 from medseg.image import Image
+from medseg.io import read_image, write_image
 from medseg.labels import Label, LabelSet
 from medseg.model import Model
 from medseg.model_spec import Cleaning, Decoding, Flip, Inference, Network
 from medseg.postprocess import fill_holes, keep_largest
 from medseg.predict import Predictor, decode, predictor, provenance, runner, windows
+from medseg.predict.inputs import padded
 from medseg.predict.windows import blended_slabs, importance, window_starts
 from medseg.transforms import Step
 
@@ -127,6 +132,23 @@ def test_blending_equals_monai(
     np.testing.assert_allclose(found.probabilities, wanted, rtol=1e-4, atol=1e-6)
     clear = np.abs(wanted - 0.5) > 1e-5
     np.testing.assert_array_equal((found.mask == 1)[clear], (wanted > 0.5)[clear])
+
+
+def test_a_thin_image_is_widened_window_by_window() -> None:
+    pixels = RNG.normal(size=(2, 3, 20)).astype(np.float32)
+    asked: list[tuple[int, ...]] = []
+
+    def read(window: tuple[slice, ...]) -> Any:
+        part = pixels[(slice(None), *window)]
+        asked.append(part.shape)
+        return part
+
+    wide = padded(read, (3, 20), (5, 0))
+    whole = np.pad(pixels, [(0, 0), (2, 3), (0, 0)], mode="edge")
+    for start in (0, 6, 12):
+        window = (slice(0, 8), slice(start, start + 8))
+        np.testing.assert_array_equal(wide(window), whole[(slice(None), *window)])
+    assert asked == [(2, 3, 8)] * 3
 
 
 def test_blending_of_volumes_equals_monai() -> None:
@@ -497,6 +519,54 @@ def test_colour_becomes_grey_or_the_other_way() -> None:
     assert wide.predict(grey).mask.shape == (2, 21, 17)
 
 
+STAINS = RNG.integers(0, 255, (3, 9, 9)).astype(np.uint8)
+FILES_OF_COLOURS = ["a.png", "rgba.png", "a.jpg", "rgb.tif", "palette.tif"]
+
+
+@pytest.mark.parametrize("name", FILES_OF_COLOURS)
+def test_a_file_of_colours_is_seen_in_grey(name: str, tmp_path: Path) -> None:
+    colours = np.ascontiguousarray(np.moveaxis(STAINS, 0, -1))
+    if name == "palette.tif":
+        palette = RNG.integers(0, 2**16, (3, 256)).astype(np.uint16)
+        tifffile.imwrite(tmp_path / name, STAINS[0], colormap=palette)
+    elif name == "rgb.tif":
+        tifffile.imwrite(tmp_path / name, colours, photometric="rgb")
+    else:
+        picture = Pillow.fromarray(colours)
+        picture.convert("RGBA" if "rgba" in name else "RGB").save(tmp_path / name)
+    image = read_image(tmp_path / name)
+    assert image.has_colours
+    predictor = torch_predictor(function_model(window_spec(), two))
+    assert predictor.predict(image).mask.shape == (2, 9, 9)
+
+
+@pytest.mark.parametrize("name", ["imagej.tif", "samples.tif", "times.nii", "a.mha"])
+def test_three_channels_that_are_no_colours_are_not_mixed(
+    name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if name == "imagej.tif":
+        tifffile.imwrite(path, STAINS, imagej=True, metadata={"axes": "CYX"})
+    elif name == "samples.tif":
+        samples = np.ascontiguousarray(np.moveaxis(STAINS, 0, -1))
+        tifffile.imwrite(path, samples, photometric="minisblack", planarconfig="contig")
+    elif name == "times.nii":
+        times = np.moveaxis(np.stack([STAINS] * 2, axis=1), 0, -1)
+        nibabel.save(nibabel.Nifti1Image(times, np.eye(4)), path)
+    else:
+        write_image(Image.from_array(STAINS), path)
+    image = read_image(path)
+    predictor = torch_predictor(function_model(window_spec(), two))
+    problem = rf"{name}: has 3 channels that are no colours\. Give one of them"
+    with pytest.raises(FileError, match=problem):
+        predictor.predict(image)
+    network = Network("unet", {**ARGUMENTS, "in_channels": 3})
+    for rule in ("rgb", "same"):  # a model that learnt three
+        spec = window_spec(network=network, channels=rule)
+        wide = torch_predictor(function_model(spec, lambda x: x[:, :2]))
+        assert wide.predict(image).mask.shape == (2, *image.spatial_shape)
+
+
 def test_images_that_do_not_suit() -> None:
     predictor = torch_predictor(function_model(window_spec((4, 4, 4)), two))
     image = Image(FILM, Geometry.pixels(2), {"source": "film.png"})
@@ -510,8 +580,12 @@ def test_images_that_do_not_suit() -> None:
 
 def test_a_network_that_gives_nonsense() -> None:
     model = function_model(window_spec((21, 17)), lambda x: two(x) * torch.nan)
-    with pytest.raises(FileError, match="gave 714 values that are not finite"):
+    problem = "gave 714 values that are not finite"
+    with pytest.raises(FileError, match=rf"{problem}\. Use another model"):
         torch_predictor(model).predict(Image.from_array(FILM))
+    half = torch_predictor(model, precision="bfloat16")
+    with pytest.raises(FileError, match=rf"{problem}\. Try --engine torch"):
+        half.predict(Image.from_array(FILM))
 
 
 def test_too_little_memory_is_an_error_of_the_file(

@@ -84,6 +84,16 @@ def test_numbers_that_are_not_finite_become_the_nearest_that_are() -> None:
     np.testing.assert_array_equal(nothing, np.zeros((1, 2, 2)))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_window_is_finite_where_the_sample_of_the_image_is(value: float) -> None:
+    pixels = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+    pixels[0, 1, 1] = value
+    found = build_preprocessing([]).fit(pixels[:, ::2, ::2])(pixels[:, :2])
+    wanted = pixels[:, :2].copy()
+    wanted[0, 1, 1] = 10 if value > 0 else 0  # the ends of 0, 2, 8, 10
+    np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("shape", [(1, 21, 17), (2, 64, 9), (1, 12, 9, 10)])
 def test_a_very_large_image_is_averaged_to_the_same(
     shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch

@@ -11,7 +11,7 @@ from typing import Any
 from medseg.batch.items import Plan
 from medseg.batch.journal import Entry
 from medseg.errors import ConfigError
-from medseg.io.atomic import replace_file, write_bytes
+from medseg.io.atomic import only_output, replace_file, write_bytes
 from medseg.labels import LabelSet
 from medseg.measure import COLUMNS, chest
 
@@ -74,15 +74,25 @@ def check_csv(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text atomically; a file name of odd bytes in it keeps them."""
-    return write_bytes(path, text.encode("utf-8", "surrogateescape"))
+    """Write a text atomically; a file name of odd bytes in it keeps them.
+
+    Raises:
+        DiskError: If it cannot be written.
+    """
+    with only_output():
+        return write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_csv(
     path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> Path:
-    """Write a table atomically; a file name of odd bytes keeps them."""
+    """Write a table atomically; a file name of odd bytes keeps them.
+
+    Raises:
+        DiskError: If it cannot be written.
+    """
     with (
+        only_output(),
         replace_file(path) as part,
         part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):

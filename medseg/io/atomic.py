@@ -117,6 +117,19 @@ def write_bytes(
     return Path(path)
 
 
+@contextmanager
+def only_output() -> Iterator[None]:
+    """Report a file that cannot be written as the end of the work, not one of many.
+
+    Raises:
+        DiskError: In place of a FileError.
+    """
+    try:
+        yield
+    except FileError as error:
+        raise DiskError(error.subject, error.problem, error.remedy) from error
+
+
 def make_folder(path: Path) -> None:
     """Make a folder for results, and those above it.
 

@@ -88,7 +88,9 @@ def open_nrrd(source: Source) -> Opened:
             return np.ascontiguousarray(moved), ()
 
     native = dtype.newbyteorder("=")
-    meta = {"bits": dtype.itemsize * 8}
+    meta: dict[str, Any] = {"bits": dtype.itemsize * 8}
+    if channel is not None and _kinds(fields)[channel : channel + 1] == ["rgb-color"]:
+        meta["photometric"] = "RGB"
     return Opened("nrrd", shape, native, geometry, load, meta, tuple(notes), block)
 
 
@@ -165,6 +167,10 @@ def _directions(source: Source, fields: dict[str, str]) -> list[list[float] | No
     return vectors
 
 
+def _kinds(fields: dict[str, str]) -> list[str]:
+    return fields.get("kinds", "").lower().split()
+
+
 def _channel_axis(source: Source, fields: dict[str, str], count: int) -> int | None:
     """Return the axis, fastest first, that is not space; None without one."""
     found: set[int] = set()
@@ -174,8 +180,8 @@ def _channel_axis(source: Source, fields: dict[str, str], count: int) -> int | N
             raise source.fail(f"{len(vectors)} space directions for {count} dimensions")
         found |= {i for i, v in enumerate(vectors) if v is None}
     if not found:
-        kinds = fields.get("kinds", "").lower().split()
-        found |= {i for i, k in enumerate(kinds[:count]) if k not in _DOMAIN}
+        kinds = _kinds(fields)[:count]
+        found |= {i for i, k in enumerate(kinds) if k not in _DOMAIN}
     if not found and count == 4:
         found = {3}
     if len(found) > 1:

@@ -131,6 +131,7 @@ def read_image(
     Returns:
         Pixels ``(C, [Z,] Y, X)`` in a new array; ``meta`` has ``format``,
         ``modality``, ``photometric``, ``bits`` and ``source`` (the file's name).
+        Three channels are colours where `Image.has_colours` says so.
 
     Raises:
         FileError: If the file is refused; the message gives the cause.

@@ -58,7 +58,7 @@ def depth_scores(
             )
     ratio = np.log(p / t)
     return DepthScores(
-        delta1=float(np.mean(np.abs(ratio) < np.log(1.25))),
+        delta1=float(np.mean(np.maximum(p / t, t / p) < 1.25)),
         silog=float(ratio.var()),
         absrel=float(np.mean(np.abs(p - t) / t)),
     )

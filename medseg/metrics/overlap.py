@@ -106,7 +106,7 @@ def confusion_matrix(
                 f"the {name} has labels {labels.min()}..{labels.max()}",
                 f"Labels of {classes} classes are 0..{classes - 1}",
             )
-    flat = truth.ravel().astype(np.int64) * classes + pred.ravel()
+    flat = truth.ravel().astype(np.int64) * classes + pred.ravel().astype(np.int64)
     return np.bincount(flat, minlength=classes**2).reshape(classes, classes)
 
 

@@ -16,12 +16,23 @@ from medseg.errors import ConfigError
 NormName = Literal["batch", "instance", "none"]
 
 
-def normalisation(norm: NormName, dims: int, channels: int) -> nn.Module:
+def normalisation(
+    norm: NormName, dims: int, channels: int, *, point: bool = False
+) -> nn.Module:
     """Return the normalisation layer called ``norm``.
+
+    Args:
+        norm: Its name.
+        dims: 2 or 3.
+        channels: Of the map.
+        point: Whether the map may be one pixel large, which instance norm does not
+            take: see :func:`point_normalisation`.
 
     Raises:
         ConfigError: If there is no such layer.
     """
+    if point and norm == "instance":
+        return point_normalisation(norm, channels)
     if norm == "none":
         return nn.Identity()
     if norm not in ("batch", "instance"):
@@ -70,10 +81,12 @@ def conv_relu(
     kernel: int = 3,
     dilation: int = 1,
     transposed: bool = False,
+    point: bool = False,
 ) -> nn.Sequential:
     """Return a size-keeping convolution of odd kernel, normalisation and ReLU.
 
-    The convolution has a bias only where no normalisation would remove it.
+    The convolution has a bias only where no normalisation would remove it; ``point``
+    as for :func:`normalisation`.
     """
     conv = Conv[Conv.CONVTRANS if transposed else Conv.CONV, dims](
         inputs,
@@ -84,7 +97,7 @@ def conv_relu(
         bias=norm == "none",
     )
     relu = Act["relu"](inplace=True)
-    return nn.Sequential(conv, normalisation(norm, dims, outputs), relu)
+    return nn.Sequential(conv, normalisation(norm, dims, outputs, point=point), relu)
 
 
 def conv_chain(

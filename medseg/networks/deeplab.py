@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -36,24 +37,28 @@ class AtrousBranches(nn.Module):
         rates: One branch each; rates larger than the map collapse to 1 x 1.
         norm: Any but ``"none"`` gives group norm on the mean: it is one pixel.
         dims: 2 or 3.
+        point: Whether the map may be one pixel large, see `normalisation`.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, rates: Sequence[int], norm: NormName, dims: int
+        self,
+        inputs: int,
+        outputs: int,
+        rates: Sequence[int],
+        norm: NormName,
+        dims: int,
+        point: bool = False,
     ) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(
-            [conv_relu(dims, inputs, outputs, norm, kernel=1)]
-        )
-        self.branches.extend(
-            conv_relu(dims, inputs, outputs, norm, dilation=rate) for rate in rates
-        )
+        conv = partial(conv_relu, dims, norm=norm, point=point)
+        self.branches = nn.ModuleList([conv(inputs, outputs, kernel=1)])
+        self.branches.extend(conv(inputs, outputs, dilation=rate) for rate in rates)
         self.mean = nn.Sequential(
             Pool[Pool.ADAPTIVEAVG, dims](1),
             point_conv_relu(dims, inputs, outputs, norm),
         )
         total = outputs * (len(self.branches) + 1)
-        self.project = conv_relu(dims, total, outputs, norm, kernel=1)
+        self.project = conv(total, outputs, kernel=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(N, outputs, [Z,] Y, X)``."""
@@ -125,7 +130,8 @@ class DeepLab(AnySize):
         if version == "v2":
             self.head = SummedScores(widths[-1], out_channels, rates, dims)
             return
-        self.branches = AtrousBranches(widths[-1], branch, rates, norm, dims)
+        point = step == 32
+        self.branches = AtrousBranches(widths[-1], branch, rates, norm, dims, point)
         self.head = Conv[Conv.CONV, dims](branch, out_channels, 1)
         if version == "v3+":
             self.low = conv_relu(dims, widths[0], low, norm, kernel=1)

@@ -42,7 +42,9 @@ class LinkNet(AnySize):
         outputs = (widths[0], *widths[:-1])
         # Stage 1 has the size of its input, so its mirror image does not double.
         self.decoder = nn.ModuleList(
-            _decoder_block(dims, widths[k], outputs[k], norm, 2 if k else 1)
+            _decoder_block(
+                dims, widths[k], outputs[k], norm, 2 if k else 1, k == len(widths) - 1
+            )
             for k in reversed(range(len(widths)))
         )
         (half,) = scale_widths((32,), width)
@@ -61,11 +63,11 @@ class LinkNet(AnySize):
 
 
 def _decoder_block(
-    dims: int, inputs: int, outputs: int, norm: NormName, stride: int
+    dims: int, inputs: int, outputs: int, norm: NormName, stride: int, point: bool
 ) -> nn.Sequential:
     quarter = max(1, inputs // 4)
     return nn.Sequential(
-        conv_relu(dims, inputs, quarter, norm, kernel=1),
+        conv_relu(dims, inputs, quarter, norm, kernel=1, point=point),
         _up_relu(dims, quarter, quarter, norm, stride),
         conv_relu(dims, quarter, outputs, norm, kernel=1),
     )

@@ -189,8 +189,8 @@ class MaskRCNN(nn.Module):
         masks = logits.sigmoid().split([len(some) for some in boxes])
         return [
             Detections(
-                b[:, [1, 0, 3, 2]].cpu().numpy(),
-                s.cpu().numpy(),
+                b[:, [1, 0, 3, 2]].float().cpu().numpy(),  # numpy has no bfloat16
+                s.float().cpu().numpy(),
                 k.cpu().numpy(),
                 paste(m, b, size).cpu().numpy(),
             )

@@ -77,7 +77,9 @@ class PSPNet(AnySize):
         self.encoder = ResNetEncoder(in_channels, width, norm, dims, step)
         channels = self.encoder.widths[-1]
         self.pyramid = PyramidPooling(channels, dims, norm)
-        self.conv = conv_relu(dims, self.pyramid.channels, channels, norm)
+        self.conv = conv_relu(
+            dims, self.pyramid.channels, channels, norm, point=step == 32
+        )
         self.head = Conv[Conv.CONV, dims](channels, out_channels, 1)
 
     def logits(self, x: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ median cell found is smaller than those that the model knows by more than
 segmented again; and where the cells then have another size than they seemed to have,
 once more, at the size to which the two point. If no cell is found as the image is, the
 scales of :data:`TRIALS` are tried and the one is kept whose cells look most like those
-that the model knows. All of it is arithmetic on masks: the same image gives the same
+that the model knows. An image too thin for such a cell at all of them is left as it is.
+All of it is arithmetic on masks: the same image gives the same
 size.
 """
 

@@ -70,7 +70,7 @@ class Ensemble:
         bad = total.size - int(np.isfinite(total).sum())
         if bad:
             problem = f"the network gave {bad} values that are not finite"
-            raise FileError("image", problem, "Try --engine torch --device cpu")
+            raise FileError("image", problem, _remedy(engines[0]))
         return total
 
     def _probabilities(self, spec: ModelSpec, engine: Engine, batch: Array) -> Array:
@@ -123,6 +123,13 @@ def check_agreement(specs: Sequence[ModelSpec]) -> None:
         if one.mode != other.mode or dims or windows:
             problem = f"{spec.name} and {first.name} see images at different sizes"
             raise ConfigError("model", problem, "Average models of one kind")
+
+
+def _remedy(engine: Engine) -> str:
+    """Return what else to try where numbers are not finite."""
+    if (engine.name, engine.device, engine.precision) == ("torch", "cpu", "float32"):
+        return "Use another model"
+    return "Try --engine torch --device cpu"
 
 
 def _activate(logits: Array, spec: ModelSpec) -> Array:

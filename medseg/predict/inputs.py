@@ -47,8 +47,18 @@ def scaled(pixels: NDArray[Any], scale: float) -> NDArray[Any]:
 
 
 def padded(read: Read, size: Sequence[int], padding: Sequence[int]) -> Read:
-    """Return a reader of the image widened by its own edge to the window's size."""
-    whole = read(tuple(slice(0, n) for n in size))
-    sides = [(0, 0), *((p // 2, p - p // 2) for p in padding)]
-    wide = np.pad(whole, sides, mode="edge")
-    return lambda window: wide[(slice(None), *window)]
+    """Return a reader of the image widened by its own edge to the window's size.
+
+    An axis that is widened has one window, as long as it is then.
+    """
+    axes = list(zip(size, padding, strict=True))
+    sides = [(0, 0), *((p // 2, p - p // 2) for _, p in axes)]
+
+    def read_padded(window: tuple[slice, ...]) -> Array:
+        # A window at a time: widened, a thin image would be mostly its edge.
+        inside = (
+            slice(0, n) if p else w for w, (n, p) in zip(window, axes, strict=True)
+        )
+        return np.pad(read(tuple(inside)), sides, mode="edge")
+
+    return read_padded

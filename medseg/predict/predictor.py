@@ -32,6 +32,7 @@ from medseg.predict.runner import Inferred, Prepared, Progress, Runner
 from medseg.predict.sizing import run_sized
 from medseg.predict.slices import check_slices, run_slices
 from medseg.segmentation import Segmentation, stamped
+from medseg.transforms import check_channels
 
 
 class Predictor:
@@ -201,6 +202,8 @@ class Predictor:
             problem = f"has {image.geometry.ndim} axes, the model needs {dims}"
             raise FileError(source(image), problem, "Choose another model")
         with reported(image):
+            for model in self.models:
+                check_channels(image, model.spec.channels)
             digest = pixel_hash(image.pixels)
             if image.geometry.ndim != dims:
                 check_slices(image.spatial_shape)

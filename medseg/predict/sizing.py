@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 from medseg.engines.ladder import Rung
 from medseg.errors import ImageWarning
 from medseg.geometry import Geometry
 from medseg.image import Image
-from medseg.predict.diameter import CellSize, is_noise, median_diameter, middle, settle
+from medseg.predict.diameter import (
+    TRIALS,
+    CellSize,
+    is_noise,
+    median_diameter,
+    middle,
+    settle,
+)
 from medseg.predict.masks import relative_spacing
 from medseg.predict.provenance import source
 from medseg.predict.runner import Inferred, Prepared, Progress, Runner
@@ -42,7 +50,7 @@ def run_sized(
             last = replace(found, mask=mask)
         return median_diameter(mask, spacing)
 
-    if _is_noise(image):
+    if _is_thin(image, spacing, runner.trained) or _is_noise(image):
         size = CellSize(runner.trained, "no cells")
     else:
         size = _fitting(runner, settle(try_scale, runner.trained), image)
@@ -51,6 +59,19 @@ def run_sized(
         ready = prepared if scale == 1 else runner.prepare(image, scale)
         last = runner.run(ready, rung, progress)
     return replace(last, sizes=(size,))
+
+
+def _is_thin(image: Image, spacing: Sequence[float], trained: float) -> bool:
+    """Return whether an image holds no cell even where it is enlarged; say so."""
+    axes = list(zip(image.spatial_shape, spacing, strict=True))[-2:]
+    if min(n * s for n, s in axes) * max(TRIALS) >= trained:
+        return False
+    problem = (
+        f"{source(image)} has {axes[0][0]} x {axes[1][0]} pixels, too few for cells of "
+        f"{trained:.0f} even enlarged; no size of cells is looked for"
+    )
+    warnings.warn(problem, ImageWarning, stacklevel=2)
+    return True
 
 
 def _is_noise(image: Image) -> bool:

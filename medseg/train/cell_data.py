@@ -81,7 +81,7 @@ def load_cells(case: Case, diameter: float = 0.0, ndim: int = 2) -> CellSample:
         )
     spacing = relative_spacing(image.geometry)
     scale = cell_scale(cells, diameter, spacing)
-    pixels = scaled(grey(case.image, image.pixels), scale)
+    pixels = scaled(grey(case.image, image), scale)
     if scale != 1:
         size = pixels.shape[1:]
         cells, known = _nearest(cells, size), _nearest(known, size)

@@ -17,8 +17,9 @@ from torch.utils.data import Dataset, Sampler
 from medseg.datasets.case import Case
 from medseg.datasets.pairs import film_and_truth
 from medseg.errors import ConfigError, FileError
+from medseg.image import Image
 from medseg.train.augment import augment
-from medseg.transforms import to_channels
+from medseg.transforms import check_channels, to_channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +38,15 @@ class Sample:
     annotated: NDArray[np.bool_]
 
 
-def grey(path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
+def grey(path: Path, image: Image) -> NDArray[Any]:
     """Return the pixels of an image with one channel; see `to_channels`.
 
     Raises:
         FileError: If it has neither one channel nor the three of a colour image.
     """
     try:
-        return to_channels(pixels, "grey")
+        check_channels(image, "grey")
+        return to_channels(image.pixels, "grey")
     except ConfigError as error:
         raise FileError(path, error.problem, error.remedy) from error
 
@@ -56,7 +58,7 @@ def load_sample(case: Case, names: Sequence[str], size: tuple[int, ...]) -> Samp
         FileError: If a file cannot be read, or masks and film are of another aspect.
     """
     film, masks, annotated = film_and_truth(case, names)
-    pixels = grey(case.image, film.pixels).astype(np.float32)
+    pixels = grey(case.image, film).astype(np.float32)
     resize = Resize(size, mode="area")
     image = ScaleIntensity()(resize(torch.from_numpy(pixels)))
     truth = resize(torch.from_numpy(masks.astype(np.float32) * 255))
