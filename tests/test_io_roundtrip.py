@@ -386,3 +386,20 @@ def test_masks_with_long_rows_are_packed_otherwise_and_are_the_same(
         np.testing.assert_array_equal(file.asarray(), mask)
     found = read_segmentation(tmp_path / "wide.tif")
     np.testing.assert_array_equal(found.mask, mask)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "colours"),
+    [*itertools.product(SUFFIXES, (True, False)), (".png", True)],
+)
+def test_colours_stay_colours_and_stains_stain(
+    tmp_path: Path, suffix: str, colours: bool
+) -> None:
+    pixels = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+    meta = {"photometric": "RGB" if colours else "grey"}
+    image = Image(pixels, Geometry.pixels(2), meta)
+    assert image.has_colours == colours
+    path = write_image(image, tmp_path / f"a{suffix}")
+    again = read_image(path)
+    assert again.has_colours == colours
+    np.testing.assert_array_equal(again.pixels.reshape(3, 4, 5), pixels)

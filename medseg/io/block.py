@@ -47,11 +47,13 @@ class Block:
         geometry: Exact geometry, also where the format has only a resolution.
         labels: Of a mask; None for an image.
         provenance: Of a mask, with its hash: see `medseg.segmentation.genuine`.
+        colours: Whether three channels of an image are red, green and blue.
     """
 
     geometry: Geometry
     labels: LabelSet | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    colours: bool = False
 
     def replaces(self, geometry: Geometry) -> bool:
         """Return whether our geometry is the exact form of the header's.
@@ -85,6 +87,8 @@ class Block:
         }
         if made:
             fields["provenance"] = made
+        if self.colours:
+            fields["colours"] = True
         return fields
 
 
@@ -109,6 +113,7 @@ def parse_block(path: Path, text: str | bytes) -> Block:
             _geometry(fields),
             _labels(fields) if "labels" in fields else None,
             dict(fields.get("provenance", {})),
+            bool(fields.get("colours", False)),
         )
     except (
         ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError,

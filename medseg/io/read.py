@@ -147,12 +147,14 @@ def read_image(
 
 def meta_of(path: Path, file: Opened, pixels: NDArray[Any]) -> dict[str, Any]:
     """Return what `Image.meta` says of the pixels of a file; see `read_image`."""
+    colours = file.block is not None and file.block.colours
     return {
         "format": file.format,
         "modality": "",
         "photometric": "",
         "bits": pixels.dtype.itemsize * 8,
         **file.meta,
+        **({"photometric": "RGB"} if colours else {}),
         "source": path.name,
     }
 
