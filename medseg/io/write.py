@@ -172,7 +172,9 @@ def write_image(image: Image, path: str | os.PathLike[str]) -> Path:
         pixels = pixels.astype(np.float32)
     if kind == "png" and len(pixels) == 3 and (pixels == pixels[:1]).all():
         pixels = pixels[:1]  # as which it is read: grey is one channel
-    _write(path, kind, pixels, Block(image.geometry, colours=image.has_colours))
+    # Nobody has said so of pixels that come as an array.
+    colours = image.has_colours and "photometric" in image.meta
+    _write(path, kind, pixels, Block(image.geometry, colours=colours))
     return path
 
 
