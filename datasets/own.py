@@ -62,7 +62,7 @@ def cases(
     images = _images(folder / "images")
     marks = labels_named(dict.fromkeys((*names, *STRUCTURES)))
     masks = find_masks(folder / "masks", cell_labels() if cells else marks)
-    both = sorted(images.keys() & masks.keys(), key=natural)
+    both = sorted(images.keys() & masks.keys(), key=_natural)
     if not both:
         problem = f"{len(images)} images, {len(masks)} masks and no image has a mask"
         raise FileError(folder, problem, "Give an image and its mask one name")
@@ -114,7 +114,7 @@ def _name(path: str) -> str:
     return folder + slash + stem(name)
 
 
-def natural(name: str) -> list[str | int]:
+def _natural(name: str) -> list[str | int]:
     """Return a key that sorts ``t2`` before ``t10``."""
     parts = re.split(r"(\d+)", name)
     return [int(p) if p.isdecimal() else p for p in parts]
@@ -124,7 +124,7 @@ def _frames(names: Collection[str]) -> dict[str, int]:
     """Return the place of each image in its folder."""
     count: Counter[str] = Counter()
     frames = {}
-    for name in sorted(names, key=natural):
+    for name in sorted(names, key=_natural):
         folder = name.rpartition("/")[0]
         frames[name] = count[folder]
         count[folder] += 1

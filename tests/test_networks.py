@@ -822,6 +822,8 @@ def test_pyramid_pooling_bins():
 def test_pspnet_trains_with_one_image():
     network = tiny("pspnet").train()
     network(torch.randn(1, 1, 64, 64)).sum().backward()
+    gradients = [p.grad for p in network.parameters()]
+    assert all(g is not None and g.isfinite().all() for g in gradients)
 
 
 @torch.no_grad()
