@@ -28,11 +28,11 @@ from torch import nn
 
 from medseg.batch import BatchOptions, run_batch
 from medseg.batch.load import load_predictor
+from medseg.channels import to_channels
 from medseg.engines import make_engine
 from medseg.io import read_image
 from medseg.io.scan import scan
 from medseg.model import Model, load_model
-from medseg.transforms import to_channels
 
 KEPT = 16  # films whose network inputs are held for the bare engine
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medseg.channels import Channels
 from medseg.errors import MedsegError, ModelError
 from medseg.labels import LabelSet
 from medseg.model_files import MAX_SPEC_BYTES, MAX_SPEC_DEPTH
@@ -25,7 +26,7 @@ from medseg.model_parts import (
     require,
 )
 from medseg.schema import parse, strict_json, suggest, to_plain
-from medseg.transforms import Channels, Preprocessing, Step, build_preprocessing
+from medseg.transforms import Preprocessing, Step, build_preprocessing
 
 FORMAT = 1
 MAX_LABELS = 1000

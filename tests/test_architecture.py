@@ -27,6 +27,7 @@ RANK = {
     "segmentation": 1,
     "io": 2,
     "attention": 2,
+    "channels": 2,
     "depth": 2,
     "postprocess": 2,
     "regions": 2,
@@ -68,6 +69,7 @@ VALUES = {"errors", "geometry", "image", "labels", "lineage", "segmentation"}
 LIGHT = VALUES | {
     "io",
     "attention",
+    "channels",
     "depth",
     "instances",
     "panoptic",

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from medseg import transforms
+from medseg.channels import to_channels
 from medseg.errors import ConfigError
-from medseg.transforms import Step, build_preprocessing, sample, to_channels
+from medseg.transforms import Step, build_preprocessing, sample
 
 FILM = np.random.default_rng(0).integers(0, 4096, (1, 21, 17)).astype(np.uint16)
 STEPS = [

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.channels import to_channels
 from medseg.model_spec import ModelSpec
-from medseg.transforms import resize, sample, to_channels
+from medseg.transforms import resize, sample
 
 Array = NDArray[np.float32]
 Read = Callable[[tuple[slice, ...]], Array]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from medseg.channels import check_channels
 from medseg.engines import DeviceName, EngineName, Precision
 from medseg.engines.ladder import Ladder, Rung
 from medseg.errors import FileError
@@ -32,7 +33,6 @@ from medseg.predict.runner import Inferred, Prepared, Progress, Runner
 from medseg.predict.sizing import run_sized
 from medseg.predict.slices import check_slices, run_slices
 from medseg.segmentation import Segmentation, stamped
-from medseg.transforms import check_channels
 
 
 class Predictor:

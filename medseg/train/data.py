@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from medseg.channels import check_channels, to_channels
 from medseg.datasets.case import Case
 from medseg.datasets.pairs import film_and_truth
 from medseg.errors import ConfigError, FileError
 from medseg.image import Image
 from medseg.train.augment import augment
-from medseg.transforms import check_channels, to_channels
 
 
 @dataclass(frozen=True, eq=False)
