@@ -126,28 +126,36 @@ def unpack_model(archive: str | Path, folder: str | Path) -> Path:
 
     Raises:
         ModelError: If the archive holds anything else, or the model is refused.
-        DiskError: If the disk is full or not writable.
+        DiskError: If the folder cannot be written.
     """
     archive, folder = Path(archive), Path(folder)
     _check_new(folder)
     members = _read_members(archive)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder.parent) as made:
-            part = Path(made, "model")  # made itself is closed to other users
-            for name, data in members.items():
-                atomic.write_bytes(part / name, data)
-            _verify_part(part, archive)
-            if folder.is_dir():
-                folder.rmdir()
-            os.replace(part, folder)
-    except OSError as error:
-        raise atomic.write_error(folder, error) from error
+    with atomic.only_output():
+        try:
+            _unfold(members, folder, archive)
+        except OSError as error:
+            raise atomic.write_error(folder, error) from error
     return folder
 
 
+def _unfold(members: Mapping[str, bytes], folder: Path, archive: Path) -> None:
+    """Write a verified model folder in one move."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder.parent) as made:
+        part = Path(made, "model")  # made itself is closed to other users
+        for name, data in members.items():
+            atomic.write_bytes(part / name, data)
+        _verify_part(part, archive)
+        if folder.is_dir():
+            folder.rmdir()
+        os.replace(part, folder)
+
+
 def _check_new(folder: Path) -> None:
-    """Refuse a folder with anything in it, such as another model."""
+    """Refuse a file, and a folder with anything in it, such as another model."""
+    if folder.exists() and not folder.is_dir():
+        raise ModelError(folder, "is a file", "Name a new folder")
     if folder.is_dir() and any(folder.iterdir()):
         raise ModelError(folder, "is not empty", "Name a new folder")
 

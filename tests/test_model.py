@@ -32,7 +32,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from medseg import model_files, model_io, model_tools, weights
-from medseg.errors import ConfigError, FileError, ModelError
+from medseg.errors import ConfigError, DiskError, ModelError
 from medseg.labels import Label, LabelSet
 from medseg.model import (
     Model,
@@ -805,8 +805,10 @@ def test_a_model_unpacks_into_an_empty_folder_but_not_onto_a_file(
     (tmp_path / "empty").mkdir()
     assert load_model(unpack_model(archive, tmp_path / "empty"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="not written"):
+    with pytest.raises(ModelError, match="file: is a file. Name a new folder"):
         unpack_model(archive, tmp_path / "file")
+    with pytest.raises(DiskError, match="file is a file, not a folder"):
+        unpack_model(archive, tmp_path / "file" / "new")
     assert not list(tmp_path.glob(".unpack-*"))
 
 
