@@ -99,6 +99,44 @@ def test_a_mended_film_is_measured_as_it_is_now(tmp_path: Path, split: bool) -> 
     assert now["doubt"] == ""  # no model said how sure it was
 
 
+@pytest.mark.parametrize("form", [{"format": "nii.gz"}, {"format": "tif"}])
+@pytest.mark.parametrize("reruns", [0, 1, 2])
+def test_a_mended_mask_outlives_runs_in_other_forms(
+    tmp_path: Path, form: dict[str, Any], reruns: int
+) -> None:
+    """However often it was found to be mended before, and back in the first form."""
+    films(tmp_path, 1)
+    run(tmp_path)
+    mended = mend(tmp_path / "out" / "0.png")
+    for _ in range(reruns):
+        assert run(tmp_path).skipped == 1
+    assert run(tmp_path, **form).done == 1
+    assert (tmp_path / "out" / "0.png").read_bytes() == mended
+    assert "0.png of an earlier run was changed" in row(tmp_path, "0.png")["message"]
+    assert run(tmp_path).skipped == 1
+    assert (tmp_path / "out" / "0.png").read_bytes() == mended
+    assert list(find_masks(tmp_path / "out")) == ["0"]  # the model's other has gone
+
+
+def test_maps_of_another_model_or_image_do_not_stay(tmp_path: Path) -> None:
+    films(tmp_path, 3)
+    run(tmp_path, probabilities=True)
+    found = sorted((tmp_path / "out").glob("*_probabilities.*"))
+    assert len(found) == 3
+    found[2].write_bytes(b"changed since")
+    write_number(tmp_path / "in" / "0.png", 77)
+    run(tmp_path)
+    assert sorted((tmp_path / "out").glob("*_probabilities.*")) == found[1:]
+    run(tmp_path, probabilities=True)
+    found[2].write_bytes(b"changed since")
+    other = NumberPredictor()
+    facts = {**other.describe(), "model_hash": "1" * 64}
+    other.describe = lambda: facts  # type: ignore[method-assign]
+    run(tmp_path, other)
+    assert sorted((tmp_path / "out").glob("*_probabilities.*")) == found[2:]
+    assert "2_probabilities" in row(tmp_path, "2.png")["message"]
+
+
 def test_a_mended_mask_of_another_image_is_kept_and_the_case_fails(
     tmp_path: Path,
 ) -> None:

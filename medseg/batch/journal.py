@@ -156,10 +156,14 @@ class Entries(Mapping[str, Entry]):
         return self._at(self._done[name], name) if name in self._done else None
 
     def written(self, path: str) -> Output | None:
-        """Return what was last written to ``path``, whatever the case was called."""
+        """Return what a run last wrote to ``path``, whatever the case was called.
+
+        None where the mask there is a person's.
+        """
         if path not in self._written:
             return None
-        outputs = self._at(self._written[path], path).outputs
+        entry = self._at(self._written[path], path)
+        outputs = () if entry.mended else entry.outputs
         return next((output for output in outputs if output.path == path), None)
 
     def paths(self) -> Collection[str]:
@@ -186,6 +190,19 @@ class Journal:
 
     def __init__(self, out: Path) -> None:
         self.path = out / JOURNAL_NAME
+
+    def begin(self) -> None:
+        """Make the file: it says that a run of medseg may have written the masks here.
+
+        A worker elsewhere can finish a mask after its run was cancelled.
+
+        Raises:
+            DiskError: If it cannot be made.
+        """
+        try:
+            self.path.touch()
+        except OSError as error:
+            raise _disk_error(self.path, error.strerror or "error") from error
 
     def read(self) -> Entries:
         """Return the last entry of each case as the file stands now."""

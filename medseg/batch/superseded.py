@@ -19,8 +19,9 @@ def remove_superseded(
 ) -> tuple[str, ...]:
     """Remove the files of ``before`` that ``entry`` has written in another form.
 
-    Only files that still have the recorded bytes are removed; maps only where the
-    case has a new one of the same kind.
+    Only files that still have the recorded bytes are removed, and none that a person
+    has mended; maps where the case has a new one of the same kind, or is of another
+    model or image now.
 
     Args:
         before: What an earlier run left of the case.
@@ -38,13 +39,14 @@ def remove_superseded(
         return ()
     new = {output.path for output in entry.outputs}
     kinds = set(map(_kind, new))
+    stale = (before.model, before.sha256) != (entry.model, entry.sha256)
     notes = []
     for old in before.outputs:
         path = out / old.path
-        replaced = old.path not in new and _kind(old.path) in kinds
+        replaced = old.path not in new and (stale or _kind(old.path) in kinds)
         if not replaced or old.path in kept or not path.is_file():
             continue
-        if hash_file(path) != old.sha256:
+        if before.mended or hash_file(path) != old.sha256:
             notes.append(
                 f"{old.path} of an earlier run was changed since and stays beside "
                 f"{entry.outputs[0].path}; remove one of them"
