@@ -1052,6 +1052,12 @@ def test_a_reader_that_crashes_or_hangs_costs_one_file(tmp_path: Path) -> None:
 # Kills
 
 
+def begun(out: Path) -> bool:
+    """Return whether the journal has a line."""
+    journal = out / "medseg-run.jsonl"
+    return journal.exists() and journal.stat().st_size > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "times", "isolate"),
@@ -1077,7 +1083,7 @@ def test_a_killed_run_leaves_nothing_half_and_resumes_to_the_same_bytes(
     readers: list[psutil.Process] = []
     while times:
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
-        while not (out / "medseg-run.jsonl").exists() and process.poll() is None:
+        while process.poll() is None and not begun(out):
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.3))
         if isolate and process.poll() is None:
@@ -1198,22 +1204,47 @@ def test_dask_refuses_child_processes_and_always_closes(
     plan = make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
     client, isolate = Client(), BatchOptions(isolate=True)
     monkeypatch.setattr(dask, "connect", lambda address: client)
-    with pytest.raises(ConfigError, match=r"--isolate.*--dask"):  # noqa: SIM117
-        with dask.executor("here", numbers, {}) as execute:
-            run_plan(plan, NumberPredictor(), isolate, execute=execute)
-    assert client.closed == 1
+    with dask.executor("here", numbers, {}) as execute:
+        summary = run_plan(plan, NumberPredictor(), isolate, execute=execute)
+    assert "--isolate: does not go with --dask" in str(summary.error)
+    assert (client.closed, summary.exit_code) == (1, ExitCode.USAGE)
     with pytest.raises(LockedError), hold(tmp_path / "out"):  # noqa: SIM117
         with dask.executor("here", numbers, {}) as execute:
             run_plan(plan, NumberPredictor(), execute=execute)
     assert client.closed == 2
 
 
-def test_dask_without_a_scheduler_is_one_line() -> None:
+def test_dask_without_a_worker_says_that_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    from medseg.batch import dask
+
+    monkeypatch.setattr(dask, "task", None)  # never runs
+    write_folder(tmp_path / "in", 1)
+    plan = make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        raise KeyboardInterrupt
+
+    with distributed.LocalCluster(
+        n_workers=0, processes=False, dashboard_address=None
+    ) as cluster:
+        address = cluster.scheduler_address
+        with dask.executor(address, numbers, {}, say) as execute:
+            assert run_plan(plan, NumberPredictor(), execute=execute).cancelled
+    assert said == [f"{address} has no worker yet: waiting for the first"]
+
+
+@pytest.mark.parametrize("address", ["no such address", "tls://127.0.0.1:1"])
+def test_dask_without_a_scheduler_is_one_line(address: str) -> None:
     pytest.importorskip("distributed")
     from medseg.batch.dask import connect
 
     with pytest.raises(ConfigError, match="no scheduler answers"):
-        connect("no such address")
+        connect(address)
 
 
 def test_dask_that_is_not_installed_names_the_extra(

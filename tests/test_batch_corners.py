@@ -17,6 +17,9 @@ import threading
 import time
 import warnings
 from base64 import b64decode
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +47,7 @@ from medseg.batch import (
     make_plan,
     result,
     run_batch,
+    run_plan,
 )
 from medseg.batch.items import Item, map_name
 from medseg.batch.job import Job
@@ -51,14 +55,16 @@ from medseg.batch.journal import hash_source
 from medseg.batch.notes import notes_of, warnings_kept
 from medseg.batch.plan import _folds_case
 from medseg.batch.session import Run
-from medseg.batch.work import failure
+from medseg.batch.work import failure, process
 from medseg.datasets.synthetic import write_films
 from medseg.errors import (
     ConfigError,
     DiskError,
+    ExitCode,
     FileError,
     ImageWarning,
     LockedError,
+    ModelError,
     PlanError,
 )
 from medseg.geometry import Geometry
@@ -93,14 +99,19 @@ class Future:
     """A finished task."""
 
     def __init__(self, result: Any = None, error: Exception | None = None) -> None:
-        self.result = lambda: result
-        self.exception = lambda: error
+        self._result, self._error = result, error
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._result
 
 
 @pytest.mark.parametrize(
     ("future", "problem"),
     [
         (Future(error=ValueError("gone\n away")), "was lost: ValueError gone away"),
+        (Future(error=CancelledError("no scheduler")), "was lost: CancelledError no"),
         (Future({}), "its task gave no journal entry"),
     ],
 )
@@ -124,6 +135,110 @@ def test_a_full_disk_in_a_worker_ends_the_run(one: tuple[Run, Item]) -> None:
     with pytest.raises(DiskError, match="is full"):
         dask._entry(Future(error=DiskError("out", "is full")), item, run)
     assert run.close(False, None).failed == 1
+
+
+def test_a_worker_that_is_not_fit_ends_the_run_with_its_tables(tmp_path: Path) -> None:
+    """What the others have done stays, and is not done again."""
+    films = [write_number(tmp_path / "in" / f"{i}.png", i + 1) for i in range(3)]
+    plan = make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
+    error = ModelError("m/model.json", "is missing", "Check the path")
+
+    def execute(run: Run, todo: Sequence[Item]) -> None:
+        run.record(todo[0], process(todo[0], run.job, nullcontext()))
+        for item in todo[1:]:
+            run.record(item, dask._entry(Future(error=error), item, run))
+
+    summary = run_plan(plan, NumberPredictor(), execute=execute)
+    assert (summary.done, summary.failed, summary.left) == (1, 0, 2)
+    assert (summary.error, summary.exit_code) == (error, ExitCode.USAGE)
+    assert (plan.out / "failures.csv").read_text() == "name,error\n"
+    again = run_plan(plan, NumberPredictor())
+    assert (again.done, again.skipped) == (len(films) - 1, 1)
+
+
+def test_a_worker_does_what_the_run_says_of_it(tmp_path: Path) -> None:
+    """Its model, its facts and its output folder are the caller's."""
+
+    def of(**facts: Any) -> Job:
+        predictor = NumberPredictor()
+        said = {**predictor.describe(), **facts}
+        predictor.describe = lambda: said  # type: ignore[method-assign]
+        return Job.of(tmp_path, predictor, BatchOptions())
+
+    promise = dask.Promise.of(of())
+    promise.check(of())
+    promise.check(of(versions={"torch": "9"}))  # a newer library is no other model
+    with pytest.raises(ConfigError, match=r"--dask: a worker has engine other, here f"):
+        promise.check(of(engine="other"))
+    with pytest.raises(ConfigError, match="has another spec of the model. Give all"):
+        replace(promise, model="0" * 64).check(of())
+
+
+def test_a_worker_writes_where_the_run_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of(folder: str) -> Job:
+        return Job.of(tmp_path / folder, NumberPredictor(), BatchOptions())
+
+    monkeypatch.setattr(dask, "_PATIENCE_S", 0.02)
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    with lock.hold(tmp_path / "here"):
+        promise = dask.Promise.of(of("here"))
+        promise.check(of("here"))
+        with pytest.raises(ConfigError, match=r"there: is another folder where a work"):
+            promise.check(of("there"))
+        sleeps = []
+
+        def appear(seconds: float) -> None:
+            sleeps.append(seconds)
+            (tmp_path / "there" / lock.LOCK_NAME).write_bytes(promise.lock)
+
+        monkeypatch.setattr(dask.time, "sleep", appear)  # a slow network file system
+        promise.check(of("there"))
+    assert sleeps == [0.02 / 100]
+
+
+def test_a_worker_loads_a_model_again_that_was_trained_again(
+    one: tuple[Run, Item],
+) -> None:
+    run, item = one
+    loads = []
+
+    def factory(name: str) -> NumberPredictor:
+        loads.append(name)
+        return NumberPredictor()
+
+    def task(model: str) -> None:
+        job = replace(run.job, model=model)
+        with suppress(ConfigError):  # the fake has the model that it had
+            dask.task(
+                item,
+                job.out,
+                factory,
+                (("name", "a"),),
+                job.options,
+                dask.Promise.of(job),
+            )
+
+    for model in (run.job.model, run.job.model, "1" * 64, "1" * 64):
+        task(model)
+    assert loads == ["a", "a"]
+
+
+def test_what_a_worker_finishes_after_a_cancel_does_not_stop_the_next_run(
+    tmp_path: Path,
+) -> None:
+    write_number(tmp_path / "in" / "a.png", 7)
+    plan = make_plan([tmp_path / "in"], tmp_path / "out", NUMBERED)
+
+    def cancel(run: Run, todo: Sequence[Item]) -> None:
+        process(todo[0], run.job, nullcontext())  # its line is never written
+        raise KeyboardInterrupt
+
+    assert run_plan(plan, NumberPredictor(), execute=cancel).cancelled
+    assert (plan.out / "a.png").is_file()
+    assert run_plan(plan, NumberPredictor()).done == 1
 
 
 # The report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -716,18 +717,30 @@ def test_progress_on_a_terminal_is_a_bar_and_elsewhere_lines(
             assert "5 of 9, " in text
 
 
+def test_what_libraries_log_is_shown_when_debugging(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = logging.getLogger("library")
+    monkeypatch.setattr(cli, "app", lambda *words, **options: library.error("lost"))
+    assert cli.run(["doctor"]) == 0
+    assert caplog.messages == []
+    library.error("after the command as before it")
+    assert cli.run(["doctor", "--debug"]) == 0
+    assert caplog.messages == ["after the command as before it", "lost"]
+
+
 def test_text_with_control_bytes_is_made_visible() -> None:
     assert commands.printable_lines("a\x1b\nb") == "a\\x1b\nb"
 
 
 def start(tmp_path: Path, pause: float) -> subprocess.Popen[str]:
-    """Start a slow run in another process; return when it has begun."""
+    """Start a slow run in another process; return when a film is done."""
     words = ["predict", tmp_path / "in", "-o", tmp_path / "out", "--model", "fake"]
     process = subprocess.Popen(
         [sys.executable, FAKES, str(pause), *words], stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "out" / "medseg-run.jsonl").exists():
+    journal, deadline = tmp_path / "out" / "medseg-run.jsonl", time.monotonic() + 60
+    while not (journal.exists() and journal.stat().st_size):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)

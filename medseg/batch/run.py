@@ -16,7 +16,7 @@ from medseg.batch.mended import refuse_foreign
 from medseg.batch.notes import warnings_kept
 from medseg.batch.plan import make_plan
 from medseg.batch.session import Listener, Progress, Run, Summary
-from medseg.errors import DiskError
+from medseg.errors import MedsegError
 from medseg.image import Image
 from medseg.io import read_image
 from medseg.io.atomic import make_folder, remove_stale
@@ -70,7 +70,9 @@ def run_plan(
     progress: Listener | None = None,
     execute: Callable[[Run, Sequence[Item]], None] | None = None,
 ) -> Summary:
-    """Run a plan; a full disk and a cancel end it early and are in the summary.
+    """Run a plan; an error of the whole run (a full disk) or a cancel ends it early.
+
+    Either is in the summary.
 
     Args:
         plan: From ``make_plan``.
@@ -96,14 +98,15 @@ def run_plan(
             job = replace(job, read=read, picture=picture_side(len(plan.items)))
             run = Run(plan, job, progress or _silent)
             todo = run.skip_done()
-            cancelled, stopped = False, None
+            cancelled = False
+            stopped: MedsegError | None = None
             try:
                 (execute or (pipeline.threads if options.workers else pipeline.loop))(
                     run, todo
                 )
             except KeyboardInterrupt:
                 cancelled = True
-            except DiskError as error:
+            except MedsegError as error:
                 stopped = error
             return run.close(cancelled, stopped)
 

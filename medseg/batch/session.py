@@ -19,7 +19,7 @@ from medseg.batch.journal import Entry, Journal, is_done
 from medseg.batch.mended import keep_mended
 from medseg.batch.superseded import remove_superseded
 from medseg.batch.work import Case, failure, infer, load, save
-from medseg.errors import DiskError, ExitCode
+from medseg.errors import DiskError, ExitCode, MedsegError
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Summary:
         seconds: Total time of each stage, over all threads.
         failures: The table of failures, where there is one.
         cancelled: The user stopped the run.
-        error: The disk error that stopped it.
+        error: What stopped it: a full disk, a worker that is not fit for it.
         left: Cases that it did not reach.
     """
 
@@ -67,7 +67,7 @@ class Summary:
     seconds: dict[str, float] = field(default_factory=dict)
     failures: Path | None = None
     cancelled: bool = False
-    error: DiskError | None = None
+    error: MedsegError | None = None
     left: int = 0
 
     @property
@@ -76,7 +76,7 @@ class Summary:
         if self.cancelled:
             return ExitCode.CANCELLED
         if self.error is not None:
-            return ExitCode.DISK
+            return self.error.exit_code
         return ExitCode.SOME_FAILED if self.failed else ExitCode.DONE
 
     def __str__(self) -> str:
@@ -98,6 +98,7 @@ class Run:
         self.stop = threading.Event()
         self._progress = progress
         self._journal = Journal(plan.out)
+        self._journal.begin()
         self._earlier = self._journal.read()
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -195,7 +196,7 @@ class Run:
             raise
         self.record(case.item, entry)
 
-    def close(self, cancelled: bool, error: DiskError | None) -> Summary:
+    def close(self, cancelled: bool, error: MedsegError | None) -> Summary:
         """Write the tables and return the counts."""
         failures = None
         try:

@@ -5,11 +5,13 @@ Nothing heavy is imported until a subcommand runs, so that help is immediate.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -74,8 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
     words = [w for i, w in enumerate(arguments) if w != "--debug" or i > end]
-    with warnings.catch_warnings():
-        _quiet(debug)
+    with _quiet(debug):
         try:
             result = app(words or ["--help"], prog_name="medseg", standalone_mode=False)
         except Exception as error:
@@ -87,16 +88,23 @@ def run(arguments: Sequence[str]) -> int:
     return int(result or 0)
 
 
-def _quiet(debug: bool) -> None:
+@contextmanager
+def _quiet(debug: bool) -> Iterator[None]:
     """One line for a warning about a file; those of libraries only when debugging."""
 
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
         print(f"warning: {printable(message)}", file=sys.stderr)
 
-    if not debug:
-        warnings.simplefilter("ignore")
-    warnings.simplefilter("always", ImageWarning)
-    warnings.showwarning = show
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.simplefilter("ignore")
+            logging.disable()
+        warnings.simplefilter("always", ImageWarning)
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def _report(error: Exception) -> int:

@@ -148,7 +148,7 @@ def _executor(
         name if name in shipped else str(Path(name).absolute())
         for name in arguments["models"]
     )
-    return executor(dask, load_predictor, {**arguments, **here})
+    return executor(dask, load_predictor, {**arguments, **here}, say)
 
 
 def _size(plan: Plan) -> str:
