@@ -309,6 +309,27 @@ def test_maps_and_hidden_files_are_no_masks(tmp_path):
     assert list(find_masks(tmp_path)) == ["a"]
 
 
+@pytest.mark.parametrize("layout", ["whole", "case"])
+def test_cases_may_be_called_as_structures_are(tmp_path: Path, layout: str) -> None:
+    """What a file says that it holds counts, not the name of a folder of films."""
+    names = ("heart/a", "lungs", "left_lung/heart/b", "c")
+    for name in names:
+        save(tmp_path, name, chest(), layout)
+    found = find_masks(tmp_path)
+    assert sorted(found) == sorted(names)
+    for files in found.values():
+        assert (read_masks(files).mask == chest().mask).all()
+
+
+def test_the_output_of_a_run_is_searched_whole(tmp_path: Path) -> None:
+    """Films in a folder called masks are no masks beside images."""
+    for name in ("a", "masks/b"):
+        save(tmp_path, name, chest(), "whole")
+    assert list(find_masks(tmp_path)) == ["b"]
+    (tmp_path / "medseg-run.jsonl").touch()
+    assert list(find_masks(tmp_path)) == ["a", "masks/b"]
+
+
 # Measuring
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medseg.errors import DiskError
+from medseg.io.mask_folder import JOURNAL_NAME
 
 if TYPE_CHECKING:
     from medseg.batch.items import Item
 
-JOURNAL_NAME = "medseg-run.jsonl"
 Status = Literal["done", "failed"]
 
 

@@ -4,13 +4,15 @@
 * ``DIR/a/b/right_lung.png``: a folder a case (what ``--split-labels`` writes);
 * ``DIR/[masks/]right_lung/a/b.png``: a folder a structure (JSRT, Wingspan).
 
-The case is ``a/b`` each time: the relative path without the suffix.
+The case is ``a/b`` each time: the relative path without the suffix. What a file of
+medseg says that it holds counts, whatever it and its folders are called.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -19,7 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg.errors import ConfigError, FileError
-from medseg.io.masks import is_label_map, read_segmentation, stated_provenance
+from medseg.io.masks import (
+    is_label_map,
+    read_segmentation,
+    stated_labels,
+    stated_provenance,
+)
 from medseg.io.read import read_image
 from medseg.io.sniff import IMAGE_SUFFIXES, is_image_name
 from medseg.labels import GREY, UNIONS, Label, LabelSet, chest_labels
@@ -28,6 +35,9 @@ from medseg.segmentation import Segmentation, genuine
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
+JOURNAL_NAME = "medseg-run.jsonl"
+"""Of a run, in its output folder."""
 
 MAPS = ("_probabilities", "_uncertainty")
 """What the names of maps beside a mask end with."""
@@ -63,21 +73,27 @@ def find_masks(folder: Path, labels: LabelSet | None = None) -> dict[str, MaskFi
 
     Args:
         folder: Searched with its sub-folders; links to folders are not followed.
-            If it has a sub-folder ``masks``, only that is searched.
+            If it has a sub-folder ``masks``, only that is searched, but of the
+            output folder of a run all.
         labels: Their names mark the files of one structure; by default the chest's.
 
     Raises:
         ConfigError: If there is no such folder, it holds no mask, or two files
             stand for one case.
     """
-    root = folder / "masks" if (folder / "masks").is_dir() else folder
+    inner = folder / "masks"
+    outputs = (folder / JOURNAL_NAME).exists()
+    root = inner if inner.is_dir() and not outputs else folder
     if not root.is_dir():
         raise ConfigError(folder, "is not a folder", "Give a folder of masks")
     names = known_structures(labels)
     wholes: dict[str, Path] = {}
     parts: dict[str, dict[str, Path]] = {}
     for path in _files(root):
-        case, structure = split_name(path.relative_to(root), names)
+        relative = path.relative_to(root)
+        case, structure = split_name(relative, names)
+        if structure is not None and _states_others(path, structure):
+            case, structure = split_name(relative, ())
         before = _rival(wholes.get(case), parts.get(case, {}), structure)
         if before is not None:
             problem = f"is a second mask of case {case}, beside {before}"
@@ -93,6 +109,14 @@ def find_masks(folder: Path, labels: LabelSet | None = None) -> dict[str, MaskFi
         ordered = {name: files[name] for name in names if name in files}
         found[case] = MaskFiles(case, parts=ordered)
     return dict(sorted(found.items()))
+
+
+def _states_others(path: Path, structure: str) -> bool:
+    """Return whether a file says that it holds something else than one structure."""
+    with suppress(FileError):  # told when it is read
+        labels = stated_labels(path)
+        return labels is not None and labels.names != (structure,)
+    return False
 
 
 def _rival(
