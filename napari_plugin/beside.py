@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ConfigError
-from medseg.napari_plugin._writer import save_mask, save_result, with_facts
-from medseg.napari_plugin.layers import LayerData, belongs, facts_of
-from medseg.napari_plugin.unsaved import file_of, keeper_of
+from medseg.napari_plugin._writer import place_of, save_mask, save_result, with_facts
+from medseg.napari_plugin.layers import LayerData, belongs, facts_of, mask_file
+from medseg.napari_plugin.originals import image_at
+from medseg.napari_plugin.unsaved import keeper_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +53,8 @@ def place_beside(layers: Sequence[LayerData]) -> Path:
     """
     known = facts_of(layers[0])
     movie = _is_result(known)
-    path = Path(known["path"]) if known.get("path") else None
+    own = mask_file(layers[0])
+    path = Path(own) if own else None
     if path is not None and (path.name.endswith("_RES") if movie else True):
         return path if movie else _writable(path, known.get("source"))
     if not known.get("source"):
@@ -108,12 +110,15 @@ def _writable(path: Path, source: str | None) -> Path:
 
 def taken(viewer: ViewerModel, layers: Sequence[Labels], target: Path) -> str:
     """Return what a mask would write over unasked; empty if that is its own file."""
+    target = place_of(target, layers)
+    if image_at(target, layer_data(viewer, layers), viewer):
+        return "it holds an image"
     if not target.exists():
         return ""
     keeper = keeper_of(viewer)
 
     def holds(layer: Labels) -> bool:
-        files = (keeper.saved_path(layer), file_of(layer))
+        files = (keeper.saved_path(layer), mask_file(layer))
         return any(f and Path(f).resolve() == target.resolve() for f in files)
 
     other = next((x for x in keeper.layers if x not in layers and holds(x)), None)
@@ -150,7 +155,7 @@ def save(viewer: ViewerModel, layers: Sequence[Labels], target: Path) -> Path:
         tracks = _tracks_of(viewer, layers[0])
         written = save_result(target, [*data, *tracks], follow_masks=True)
     else:
-        written = save_mask(target, data)[0]
+        written = save_mask(target, data, viewer)[0]
     for layer in layers:
         keeper_of(viewer).mark_saved(layer, written)
     return written

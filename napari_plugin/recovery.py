@@ -24,7 +24,7 @@ from medseg.errors import FileError, MedsegError
 from medseg.geometry import Geometry
 from medseg.labels import LabelSet
 from medseg.napari_plugin import history
-from medseg.napari_plugin.layers import PLACE, colours, facts, facts_of
+from medseg.napari_plugin.layers import PLACE, colours, facts, facts_of, mask_file
 from medseg.napari_plugin.mask_journal import (
     Header,
     Journal,
@@ -313,7 +313,8 @@ def _open_mask(viewer: ViewerModel, header: Header) -> Labels | None:
         x
         for x in viewer.layers
         if isinstance(x, Labels)
-        and os.path.abspath(header.mask_path) == _file(x)
+        and mask_file(x)
+        and os.path.abspath(header.mask_path) == os.path.abspath(mask_file(x))
         and tuple(x.data.shape) == header.shape
     ]
     structure = (header.meta.get("facts") or {}).get("structure")

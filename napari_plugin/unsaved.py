@@ -17,7 +17,7 @@ from psygnal import Signal
 
 from medseg.napari_plugin import recovery
 from medseg.napari_plugin.autosave import BUDGET_S, MaskWatch
-from medseg.napari_plugin.layers import facts_of, is_mask
+from medseg.napari_plugin.layers import facts_of, is_mask, mask_file
 from medseg.napari_plugin.mask_journal import Header, JournalWriter, read_header
 from medseg.napari_plugin.recovery import Found
 
@@ -198,7 +198,7 @@ class MaskKeeper:
             return
         # Masks that our model drew are nowhere else; those of other plugins are
         # theirs, and samples are drawn again, until somebody edits them.
-        clean = bool(file_of(layer) or layer.source.sample) or not facts_of(layer)
+        clean = bool(mask_file(layer) or layer.source.sample) or not facts_of(layer)
         self._watches[id(layer)] = MaskWatch(
             layer, self._opener(layer), clean=clean, on_change=self.changed.emit
         )
@@ -236,8 +236,8 @@ def image_of(viewer: ViewerModel, layer: Labels) -> Image | None:
     return next(iter(of_source + from_file + fitting), None)
 
 
-def file_of(layer: Labels | Image) -> str:
-    """Return the file that a layer came from, empty if none."""
+def file_of(layer: Image) -> str:
+    """Return the file that an image came from, empty if none."""
     return str(facts_of(layer).get("path") or layer.source.path or "")
 
 
@@ -246,7 +246,7 @@ def _header(viewer: ViewerModel | None, layer: Labels, saved: str) -> Header:
     if not image_path and viewer is not None:
         image = image_of(viewer, layer)
         image_path = "" if image is None else file_of(image)
-    mask_path = saved or file_of(layer)
+    mask_path = saved or mask_file(layer)
     return Header(
         name=layer.name,
         shape=tuple(layer.data.shape),
