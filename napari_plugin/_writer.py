@@ -55,7 +55,7 @@ def write_structures(path: str, layers: Sequence[LayerData]) -> list[str]:
         DiskError: If the disk is full or not writable.
     """
     written = save_mask(Path(path), layers)
-    show_written(written, layers)
+    show_written(written, layers, place_of(Path(path), layers))
     return [str(p) for p in written]
 
 
@@ -156,7 +156,7 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     pixels = np.asarray(parts(layer)[0])
     pixels = np.moveaxis(pixels, -1, 0) if meta.get("rgb") else pixels[None]
     written = write(Image(pixels, geometry_of(layer)), path)
-    show_written([written], [layer])
+    show_written([written], [layer], written)
     return [str(written)]
 
 
@@ -174,7 +174,7 @@ def write_result(path: str, layers: Sequence[LayerData]) -> list[str]:
         DiskError: If the disk is full or not writable.
     """
     written = save_result(Path(path), layers)
-    show_written([written], layers)
+    show_written([written], layers, written)
     return [str(written)]
 
 
@@ -321,15 +321,17 @@ def saved_text(path: str | Path) -> str:
     return f"Saved and checked: {path.name} in {path.parent}"
 
 
-def show_written(paths: Sequence[Path], layers: Sequence[LayerData]) -> None:
-    """Tell the user where a result lies, and the autosave that it is safe."""
+def show_written(
+    paths: Sequence[Path], layers: Sequence[LayerData], place: Path
+) -> None:
+    """Tell the user where a result lies, and the autosave that ``place`` holds it."""
     from napari.utils.notifications import show_info
 
     from medseg.napari_plugin.unsaved import mark_saved
 
     for data, _, kind in layers:
         if kind == "labels" and paths:
-            mark_saved(data, paths[0])
+            mark_saved(data, place)
     if paths:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         show_info(f"{saved_text(paths[0])}{more}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +23,13 @@ from napari.layers._source import layer_source
 from medseg.errors import ConfigError, FileError, LockedError
 from medseg.geometry import Geometry
 from medseg.image import Image
-from medseg.io import atomic, read_image, read_segmentation, write_image
+from medseg.io import (
+    atomic,
+    read_image,
+    read_segmentation,
+    write_image,
+    write_segmentation,
+)
 from medseg.io.lock import hold
 from medseg.io.movie import open_movie
 from medseg.labels import Label, LabelSet, chest_labels
@@ -472,6 +479,74 @@ def test_no_other_mask_is_written_over_unasked(tmp_path: Path) -> None:
     _commands.save_beside(viewer)  # its own file now
     assert read_segmentation(there).mask[1, 1] == 1
     assert beside.free_name(there) == tmp_path / "film_2_mask.png"
+
+
+def rewritten(path: Path, where: tuple[int, ...]) -> None:
+    """Mend a mask's file elsewhere, as another window does."""
+    seg = read_segmentation(path)
+    mask = seg.mask.copy()
+    mask[where] = 1
+    write_segmentation(replace(seg, mask=mask), path)
+
+
+@pytest.mark.parametrize("saved_first", [False, True])
+def test_what_was_mended_elsewhere_is_not_written_over(
+    tmp_path: Path, saved_first: bool
+) -> None:
+    path = tmp_path / "m.nii"
+    seg = Segmentation(np.zeros((8, 9), np.uint8), TWO, Geometry.pixels(2))
+    write_segmentation(seg, path)
+    viewer = viewer_with(*_reader.read_layers(path))
+    layer = viewer.layers[0]
+    unsaved.keeper_of(viewer)
+    if saved_first:
+        layer.paint((1, 1), 1)
+        _commands.save_beside(viewer)
+    rewritten(path, (7, 8))
+    layer.paint((5, 1), 1)
+    with pytest.raises(ConfigError, match="changed since it was opened or saved here"):
+        _commands.save_beside(viewer)
+    assert read_segmentation(path).mask[7, 8] == 1
+    path.unlink()
+    _commands.save_beside(viewer)
+    assert read_segmentation(path).mask[5, 1] == 1
+    _commands.save_beside(viewer)
+
+
+def test_a_change_in_the_middle_of_a_large_file_counts(tmp_path: Path) -> None:
+    path = tmp_path / "m.nii"
+    content = bytearray(3 * 2**20)
+    path.write_bytes(content)
+    before = recovery.state_of(path)
+    assert recovery.state_of(path) == before
+    content[len(content) // 2] = 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.time + 10**9, before.time + 10**9))
+    assert recovery.fingerprint(path) == before.content
+    assert recovery.state_of(path) != before
+    assert recovery.state_of(tmp_path / "gone") == recovery.FileState("", 0)
+
+
+def test_structures_in_a_folder_are_not_written_over(tmp_path: Path) -> None:
+    seg = mask_of(chest_labels(), Geometry.pixels(2))
+    write_segmentation(seg, tmp_path / "m.png", split_labels=True)
+    reader = _reader.get_folder_reader(str(tmp_path / "m"))
+    assert reader is not None
+    viewer = viewer_with(*reader(str(tmp_path / "m")))
+    layers = [x for x in viewer.layers if isinstance(x, Labels)]
+    target = tmp_path / "m.png"
+    assert beside.taken(viewer, layers, target) == ""
+    assert beside.save(viewer, layers, target) == tmp_path / "m"
+    (tmp_path / "m" / ".DS_Store").touch()  # somebody has looked at the folder
+    assert beside.taken(viewer, layers, target) == ""
+    one = read_segmentation(tmp_path / "m").structure("heart")
+    heart = LabelSet((chest_labels().labels[2],), "overlapping")
+    whole = Segmentation(np.ones_like(one[None], np.uint8), heart, seg.geometry)
+    write_segmentation(whole, target, split_labels=True)
+    assert "changed since" in beside.taken(viewer, layers, target)
+    assert beside.free_name(target) == tmp_path / "m_2.png"
+    (tmp_path / "m_2").mkdir()
+    assert beside.free_name(target) == tmp_path / "m_3.png"
 
 
 def opened_film(
