@@ -12,6 +12,7 @@ import socket
 import time
 import weakref
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -39,6 +40,18 @@ def keeper_of(viewer: ViewerModel) -> MaskKeeper:
     if viewer not in _keepers:
         _keepers[viewer] = MaskKeeper(viewer)
     return _keepers[viewer]
+
+
+def watch_over(viewer: ViewerModel | None) -> None:
+    """Journal the masks of a viewer's window, and have it ask before it closes.
+
+    A viewer without a window is left alone, and so is one in another thread.
+    """
+    window = getattr(viewer, "window", None)
+    if viewer is not None and window is not None and current_thread() is main_thread():
+        from medseg.napari_plugin.widgets.close_guard import protect
+
+        protect(viewer, window.main_menu)
 
 
 def mark_saved(data: Any, path: str | Path) -> None:
