@@ -17,7 +17,7 @@ from medseg.napari_plugin.layers import (
     is_mask,
     parts,
 )
-from medseg.napari_plugin.unsaved import unwrap
+from medseg.napari_plugin.unsaved import unwrap, watch_over
 
 if TYPE_CHECKING:
     import napari
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def new_mask(viewer: napari.viewer.Viewer) -> None:
-    """Add an empty mask on the grid of the selected image.
+    """Add an empty mask on the grid of the selected image, and watch over it.
 
     Raises:
         ConfigError: If no image is selected.
@@ -35,6 +35,7 @@ def new_mask(viewer: napari.viewer.Viewer) -> None:
     data, meta = parts(image)
     ndim = data.ndim - bool(meta.get("rgb"))
     known = facts_of(image)
+    watch_over(viewer)
     viewer.add_labels(
         np.zeros(data.shape[:ndim], np.uint16),
         name=f"{image.name} mask",

@@ -36,7 +36,7 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
         _is_image_name(Path(p).name) and Path(p).is_file() for p in paths
     ):
         return None
-    return _read_files
+    return _watched(_read_files)
 
 
 def get_folder_reader(path: str | Sequence[str]) -> Reader | None:
@@ -47,9 +47,28 @@ def get_folder_reader(path: str | Sequence[str]) -> Reader | None:
     folder = _full(paths[0])
     try:
         names = _some_names(folder)
-        return _folder_reader(folder, names)
+        reader = _folder_reader(folder, names)
     except OSError:  # it cannot be listed: leave it to others
         return None
+    return None if reader is None else _watched(reader)
+
+
+def _watched(reader: Reader) -> Reader:
+    """Return a reader that has the window watch over what is painted in it.
+
+    napari does not tell a reader which viewer it reads for: the current one.
+    """
+
+    def read(path: str | Sequence[str]) -> list[LayerData]:
+        from napari import current_viewer
+
+        from medseg.napari_plugin.unsaved import watch_over
+
+        layers = reader(path)
+        watch_over(current_viewer())
+        return layers
+
+    return read
 
 
 def _some_names(folder: Path) -> list[str]:

@@ -22,9 +22,12 @@ from medseg.napari_plugin.layers import (
     parts,
 )
 from medseg.napari_plugin.layers_to_mask import segmentation_from_layers
+from medseg.napari_plugin.originals import refuse_image
 from medseg.napari_plugin.placement import transform_of
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
+
     from medseg.lineage import TrackRow
 
 _NO_CELLS = np.zeros((0, 2), np.int64)
@@ -34,7 +37,8 @@ def write_mask(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write one labels layer in the format of the suffix.
 
     Raises:
-        FileError: If the format cannot hold it, or reading back differs.
+        FileError: If the format cannot hold it, reading back differs, or an image
+            would be written over.
         ConfigError: If the layer is no mask.
         DiskError: If the disk is full or not writable.
     """
@@ -45,27 +49,46 @@ def write_structures(path: str, layers: Sequence[LayerData]) -> list[str]:
     """Write labels layers into one mask; a PNG becomes a folder of one a structure.
 
     Raises:
-        FileError: If the format cannot hold it, or reading back differs.
+        FileError: If the format cannot hold it, reading back differs, or an image
+            would be written over.
         ConfigError: If the layers do not lie on one grid.
         DiskError: If the disk is full or not writable.
     """
     written = save_mask(Path(path), layers)
-    show_written(written, layers)
+    show_written(written, layers, place_of(Path(path), layers))
     return [str(p) for p in written]
 
 
-def save_mask(path: Path, layers: Sequence[LayerData]) -> tuple[Path, ...]:
+def save_mask(
+    path: Path, layers: Sequence[LayerData], viewer: Any = None
+) -> tuple[Path, ...]:
     """Write labels layers (layer data) into one verified mask; return the files.
 
     A layer made in napari has the geometry of the image of ours on the same grid.
+
+    Args:
+        path: Where to; of several structures a PNG becomes a folder.
+        layers: Of the mask.
+        viewer: Holds the images, which are not written over; by default the current.
+
+    Raises:
+        FileError, ConfigError, DiskError: As `write_structures`.
     """
     from medseg.io import write_segmentation
 
-    known = [with_facts(layer) for layer in layers]
+    known = [with_facts(layer, viewer) for layer in layers]
+    place = place_of(path, known)
+    refuse_image(place, known, viewer)
     seg = segmentation_from_layers(known)
-    split = seg.labels.kind == "overlapping" and path.suffix.lower() == ".png"
+    split = place != path
     source = next((s for x in known if (s := facts_of(x).get("source"))), None)
     return write_segmentation(seg, path, split_labels=split, source=source)
+
+
+def place_of(path: Path, layers: Sequence[Layer | LayerData]) -> Path:
+    """Return what a save to ``path`` writes: a folder if structures go to PNG."""
+    whole = len(layers) == 1 and facts_of(layers[0]).get("structure") is None
+    return path if whole or path.suffix.lower() != ".png" else path.with_suffix("")
 
 
 def with_facts(layer: LayerData, viewer: Any = None) -> LayerData:
@@ -117,7 +140,8 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write an image layer, pixels and geometry exact.
 
     Raises:
-        FileError: If the format cannot hold it, or reading back differs.
+        FileError: If the format cannot hold it, reading back differs, or an image
+            would be written over: what a format of others said of it would be lost.
         DiskError: If the disk is full or not writable.
     """
     from medseg.image import Image
@@ -128,10 +152,11 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         raise FileError(
             path, "a movie is not written as one image", "Its frames are files already"
         )
+    refuse_image(Path(path), [layer])
     pixels = np.asarray(parts(layer)[0])
     pixels = np.moveaxis(pixels, -1, 0) if meta.get("rgb") else pixels[None]
     written = write(Image(pixels, geometry_of(layer)), path)
-    show_written([written], [layer])
+    show_written([written], [layer], written)
     return [str(written)]
 
 
@@ -144,12 +169,12 @@ def write_result(path: str, layers: Sequence[LayerData]) -> list[str]:
             tracks that tell the label of each cell), and its tracks if there are.
 
     Raises:
-        FileError: If the path is no folder, the layer no movie, or masks and tracks
-            disagree.
+        FileError: If the path is no folder, the layer no movie, masks and tracks
+            disagree, or it is the folder of the images.
         DiskError: If the disk is full or not writable.
     """
     written = save_result(Path(path), layers)
-    show_written([written], layers)
+    show_written([written], layers, written)
     return [str(written)]
 
 
@@ -192,6 +217,7 @@ def save_result(
     start = frames[0]
     numbers = range(start, start + len(data))
     numbered = relabelling(tracks) if tracks is not None else {}
+    refuse_image(folder, [labels])
     digits = 3 if numbers[-1] < 1000 else 4
     rows = rows_of_tracks(tracks) if tracks else rows_of_masks(data, numbers)
     if tracks and follow_masks and not numbered:
@@ -295,15 +321,17 @@ def saved_text(path: str | Path) -> str:
     return f"Saved and checked: {path.name} in {path.parent}"
 
 
-def show_written(paths: Sequence[Path], layers: Sequence[LayerData]) -> None:
-    """Tell the user where a result lies, and the autosave that it is safe."""
+def show_written(
+    paths: Sequence[Path], layers: Sequence[LayerData], place: Path
+) -> None:
+    """Tell the user where a result lies, and the autosave that ``place`` holds it."""
     from napari.utils.notifications import show_info
 
     from medseg.napari_plugin.unsaved import mark_saved
 
     for data, _, kind in layers:
         if kind == "labels" and paths:
-            mark_saved(data, paths[0])
+            mark_saved(data, place)
     if paths:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         show_info(f"{saved_text(paths[0])}{more}")

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ConfigError
-from medseg.napari_plugin._writer import save_mask, save_result, with_facts
-from medseg.napari_plugin.layers import LayerData, belongs, facts_of
-from medseg.napari_plugin.unsaved import file_of, keeper_of
+from medseg.napari_plugin._writer import place_of, save_mask, save_result, with_facts
+from medseg.napari_plugin.layers import LayerData, belongs, facts_of, mask_file
+from medseg.napari_plugin.originals import image_at
+from medseg.napari_plugin.recovery import state_of
+from medseg.napari_plugin.unsaved import keeper_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +54,8 @@ def place_beside(layers: Sequence[LayerData]) -> Path:
     """
     known = facts_of(layers[0])
     movie = _is_result(known)
-    path = Path(known["path"]) if known.get("path") else None
+    own = mask_file(layers[0])
+    path = Path(own) if own else None
     if path is not None and (path.name.endswith("_RES") if movie else True):
         return path if movie else _writable(path, known.get("source"))
     if not known.get("source"):
@@ -108,29 +111,44 @@ def _writable(path: Path, source: str | None) -> Path:
 
 def taken(viewer: ViewerModel, layers: Sequence[Labels], target: Path) -> str:
     """Return what a mask would write over unasked; empty if that is its own file."""
+    target = place_of(target, layers)
+    if image_at(target, layer_data(viewer, layers), viewer):
+        return "it holds an image"
     if not target.exists():
         return ""
     keeper = keeper_of(viewer)
-
-    def holds(layer: Labels) -> bool:
-        files = (keeper.saved_path(layer), file_of(layer))
-        return any(f and Path(f).resolve() == target.resolve() for f in files)
-
-    other = next((x for x in keeper.layers if x not in layers and holds(x)), None)
+    known = {x: s for x in keeper.layers if (s := keeper.file_state(x, target))}
+    other = next((x for x in known if x not in layers), None)
     if other is not None:
         return f"it holds {other.name}, which is open too"
-    return "" if any(map(holds, layers)) else "it holds another mask"
+    if not known:
+        return "it holds another mask"
+    same = state_of(target) in known.values()
+    return "" if same else "it has changed since it was opened or saved here"
+
+
+def last_place(viewer: ViewerModel, layers: Sequence[Labels]) -> Path | None:
+    """Return where a mask was saved last, None if nowhere or it is taken since."""
+    last = keeper_of(viewer).saved_path(layers[0])
+    known = facts_of(layer_data(viewer, layers)[0])
+    if not last:
+        return None
+    path = Path(last)
+    path = path if _is_result(known) else _writable(path, known.get("source"))
+    return None if taken(viewer, layers, path) else path
 
 
 def free_name(target: Path) -> Path:
-    """Return a name like that of ``target`` that is not taken."""
+    """Return a name like that of ``target`` that is not taken, nor is its folder."""
     stem, suffix = _split(target)
     for word in ("_mask", "_RES", ""):
         if stem.endswith(word):
             break
     stem = stem[: len(stem) - len(word)]
     number = 2
-    while (found := target.with_name(f"{stem}_{number}{word}{suffix}")).exists():
+    while (folder := target.with_name(f"{stem}_{number}{word}")).exists() or (
+        found := target.with_name(f"{folder.name}{suffix}")
+    ).exists():
         number += 1
     return found
 
@@ -150,7 +168,8 @@ def save(viewer: ViewerModel, layers: Sequence[Labels], target: Path) -> Path:
         tracks = _tracks_of(viewer, layers[0])
         written = save_result(target, [*data, *tracks], follow_masks=True)
     else:
-        written = save_mask(target, data)[0]
+        save_mask(target, data, viewer)
+        written = place_of(target, data)
     for layer in layers:
         keeper_of(viewer).mark_saved(layer, written)
     return written

@@ -88,6 +88,19 @@ def facts_of(layer: Layer | Sequence[Any]) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
+def mask_file(layer: Layer | Sequence[Any]) -> str:
+    """Return the file that a labels layer came from as a mask, empty if none.
+
+    Labels that napari makes of an image have the image's metadata: there the path is
+    that of the image, which is its source too.
+    """
+    known = facts_of(layer)
+    if known:
+        path = known.get("path")
+        return "" if path is None or path == known.get("source") else str(path)
+    return "" if isinstance(layer, Sequence) else str(layer.source.path or "")
+
+
 def colours(labels: LabelSet, *, structure: str | None = None) -> dict[int | None, str]:
     """Return the colour of each value of a labels layer, for ``Labels(colormap=)``.
 

@@ -24,7 +24,7 @@ from medseg.errors import FileError, MedsegError
 from medseg.geometry import Geometry
 from medseg.labels import LabelSet
 from medseg.napari_plugin import history
-from medseg.napari_plugin.layers import PLACE, colours, facts, facts_of
+from medseg.napari_plugin.layers import PLACE, colours, facts, facts_of, mask_file
 from medseg.napari_plugin.mask_journal import (
     Header,
     Journal,
@@ -69,13 +69,13 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     """Return what tells one image from another, quickly also for large files.
 
     A file: SHA-256 of its size, first and last MiB. A folder: of the names and sizes
-    of its files. Empty if there is nothing to read.
+    of its files that are not hidden. Empty if there is nothing to read.
     """
     path = Path(path)
     digest = hashlib.sha256()
     try:
         if path.is_dir():
-            for file in sorted(p for p in path.iterdir() if p.is_file()):
+            for file in _files_in(path):
                 digest.update(f"{file.name}\0{file.stat().st_size}\n".encode())
             return digest.hexdigest()
         size = path.stat().st_size
@@ -87,6 +87,35 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     except OSError:
         return ""
     return digest.hexdigest()
+
+
+def _files_in(folder: Path) -> list[Path]:
+    # A file manager leaves hidden files of its own where it only looks.
+    shown = (p for p in folder.iterdir() if not p.name.startswith("."))
+    return sorted(p for p in shown if p.is_file())
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What a file or folder is known by while napari runs.
+
+    Args:
+        content: Its `fingerprint`, which does not read all of a large file.
+        time: When it or a file in it was last written, in ns since 1970; 0 if gone.
+    """
+
+    content: str
+    time: int
+
+
+def state_of(path: Path) -> FileState:
+    """Return the state of a file, or of a folder with its files."""
+    try:
+        files = _files_in(path) if path.is_dir() else [path]
+        time_ns = max((file.stat().st_mtime_ns for file in files), default=0)
+    except OSError:
+        time_ns = 0
+    return FileState(fingerprint(path), time_ns)
 
 
 def new_journal_path() -> Path:
@@ -165,6 +194,7 @@ def discard(found: Found) -> None:
 def restore(viewer: ViewerModel, found: Found) -> tuple[Labels, str]:
     """Give a mask back: into its open layer as one undo step, else as a new layer.
 
+    Where its file has changed since it is a new layer, which a save puts elsewhere.
     The journal stays; `discard` it when the mask is safe again.
 
     Returns:
@@ -176,7 +206,7 @@ def restore(viewer: ViewerModel, found: Found) -> tuple[Labels, str]:
     """
     header = found.header
     journal = _replay(viewer, found)
-    layer = _open_mask(viewer, header) or _opened_mask(viewer, header)
+    layer = _layer_for(viewer, journal)
     remarks = []
     if not journal.complete:
         remarks.append("the last change was cut off and is lost")
@@ -252,6 +282,18 @@ def _facts(table: dict[str, Any], header: Header) -> dict[str, Any]:
     )
 
 
+def _layer_for(viewer: ViewerModel, journal: Journal) -> Labels | None:
+    """Return the layer that a mask goes back into; None where that is a new one.
+
+    A layer of a file that has changed since may show what others mended there.
+    """
+    header = journal.header
+    layer = _open_mask(viewer, header) or _opened_mask(viewer, header)
+    if layer is None or _free(header) or np.array_equal(layer.data, journal.mask):
+        return layer
+    return None
+
+
 def _replay(viewer: ViewerModel, found: Found) -> Journal:
     journal = read_journal(found.path)
     header = found.header
@@ -313,7 +355,8 @@ def _open_mask(viewer: ViewerModel, header: Header) -> Labels | None:
         x
         for x in viewer.layers
         if isinstance(x, Labels)
-        and os.path.abspath(header.mask_path) == _file(x)
+        and mask_file(x)
+        and os.path.abspath(header.mask_path) == os.path.abspath(mask_file(x))
         and tuple(x.data.shape) == header.shape
     ]
     structure = (header.meta.get("facts") or {}).get("structure")

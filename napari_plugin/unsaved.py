@@ -11,19 +11,20 @@ import os
 import socket
 import time
 import weakref
+from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
 from medseg.napari_plugin import recovery
 from medseg.napari_plugin.autosave import BUDGET_S, MaskWatch
-from medseg.napari_plugin.layers import facts_of, is_mask
+from medseg.napari_plugin.layers import facts_of, is_mask, mask_file
 from medseg.napari_plugin.mask_journal import Header, JournalWriter, read_header
-from medseg.napari_plugin.recovery import Found
+from medseg.napari_plugin.recovery import FileState, Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
@@ -39,6 +40,18 @@ def keeper_of(viewer: ViewerModel) -> MaskKeeper:
     if viewer not in _keepers:
         _keepers[viewer] = MaskKeeper(viewer)
     return _keepers[viewer]
+
+
+def watch_over(viewer: ViewerModel | None) -> None:
+    """Journal the masks of a viewer's window, and have it ask before it closes.
+
+    A viewer without a window is left alone, and so is one in another thread.
+    """
+    window = getattr(viewer, "window", None)
+    if viewer is not None and window is not None and current_thread() is main_thread():
+        from medseg.napari_plugin.widgets.close_guard import protect
+
+        protect(viewer, window.main_menu)
 
 
 def mark_saved(data: Any, path: str | Path) -> None:
@@ -74,6 +87,7 @@ class MaskKeeper:
         self._viewer = weakref.ref(viewer)
         self._watches: dict[int, MaskWatch] = {}
         self._saved: dict[int, str] = {}
+        self._files: dict[int, dict[Path, FileState]] = {}
         self._removed: list[tuple[float, Path]] = []
         self._stopped = False
         for layer in viewer.layers:
@@ -104,6 +118,14 @@ class MaskKeeper:
         """Return the file that the mask was last saved to, empty if none."""
         return self._saved.get(id(unwrap(layer)), "")
 
+    def file_state(self, layer: Labels, path: str | Path) -> FileState | None:
+        """Return a file as it was when the mask was last read from or saved to it.
+
+        None if it never was.
+        """
+        known = self._files.get(id(unwrap(layer)), {})
+        return known.get(Path(path).resolve())
+
     def save(self, budget: float = BUDGET_S) -> bool:
         """Journal what changed, for at most ``budget`` seconds.
 
@@ -128,6 +150,7 @@ class MaskKeeper:
         if watch is not None:
             watch.saved()
             self._saved[id(layer)] = str(path)
+            self._note(layer, path)
             self.changed.emit()
 
     def lineage_changed(self, layer: Labels) -> None:
@@ -183,11 +206,12 @@ class MaskKeeper:
 
     def _on_removed(self, event: Any) -> None:
         watch = self._watches.pop(id(event.value), None)
+        if watch is not None and watch.changed:
+            watch.save_all()
         self._saved.pop(id(event.value), None)
+        self._files.pop(id(event.value), None)
         if watch is None:
             return
-        if watch.changed:
-            watch.save_all()
         if watch.journal is not None:
             self._removed.append((time.monotonic(), watch.journal.path))
         watch.stop(keep=True)
@@ -196,14 +220,20 @@ class MaskKeeper:
     def _add(self, layer: Any) -> None:
         if not is_mask(layer):
             return
+        if path := mask_file(layer):
+            self._note(layer, path)
         # Masks that our model drew are nowhere else; those of other plugins are
         # theirs, and samples are drawn again, until somebody edits them.
-        clean = bool(file_of(layer) or layer.source.sample) or not facts_of(layer)
+        clean = bool(path or layer.source.sample) or not facts_of(layer)
         self._watches[id(layer)] = MaskWatch(
             layer, self._opener(layer), clean=clean, on_change=self.changed.emit
         )
         if self._watches[id(layer)].changed:
             self.changed.emit()
+
+    def _note(self, layer: Labels, path: str | Path) -> None:
+        path = Path(path).resolve()
+        self._files.setdefault(id(layer), {})[path] = recovery.state_of(path)
 
     def _opener(self, layer: Labels) -> Callable[[], JournalWriter]:
         keeper = weakref.ref(self)
@@ -211,9 +241,10 @@ class MaskKeeper:
         def open_journal() -> JournalWriter:
             me = keeper()
             viewer = me._viewer() if me is not None else None
-            saved = me.saved_path(layer) if me is not None else ""
+            file = (me.saved_path(layer) if me is not None else "") or mask_file(layer)
+            known = me.file_state(layer, file) if me is not None and file else None
             path = recovery.new_journal_path()
-            return JournalWriter(path, _header(viewer, layer, saved))
+            return JournalWriter(path, _header(viewer, layer, file, known))
 
         return open_journal
 
@@ -236,17 +267,18 @@ def image_of(viewer: ViewerModel, layer: Labels) -> Image | None:
     return next(iter(of_source + from_file + fitting), None)
 
 
-def file_of(layer: Labels | Image) -> str:
-    """Return the file that a layer came from, empty if none."""
+def file_of(layer: Image) -> str:
+    """Return the file that an image came from, empty if none."""
     return str(facts_of(layer).get("path") or layer.source.path or "")
 
 
-def _header(viewer: ViewerModel | None, layer: Labels, saved: str) -> Header:
+def _header(
+    viewer: ViewerModel | None, layer: Labels, mask_path: str, known: FileState | None
+) -> Header:
     image_path = str(facts_of(layer).get("source") or "")
     if not image_path and viewer is not None:
         image = image_of(viewer, layer)
         image_path = "" if image is None else file_of(image)
-    mask_path = saved or file_of(layer)
     return Header(
         name=layer.name,
         shape=tuple(layer.data.shape),
@@ -255,7 +287,7 @@ def _header(viewer: ViewerModel | None, layer: Labels, saved: str) -> Header:
         image_path=image_path,
         image_print=recovery.fingerprint(image_path) if image_path else "",
         mask_path=mask_path,
-        mask_print=recovery.fingerprint(mask_path) if mask_path else "",
+        mask_print=known.content if known is not None else "",
         pid=os.getpid(),
         started=recovery.process_start(),
         host=socket.gethostname(),

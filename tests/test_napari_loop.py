@@ -202,7 +202,41 @@ def test_two_masks_of_one_image_do_not_overwrite_each_other(
     assert set(np.unique(read_segmentation(first).mask)) == {0, 1}
     assert unsaved.keeper_of(viewer).unsaved == []
     save_mask_of(viewer, one)  # its own file: nobody is asked
+    assert save_mask_of(viewer, two) == second  # nor again
     assert len(asked) == 1
+
+
+def test_a_file_that_was_mended_elsewhere_is_asked_about_once(
+    tmp_path, monkeypatch
+) -> None:
+    both = LabelSet(LABELS.labels, "overlapping")
+    mask = np.zeros((2, 30, 33), np.uint8)
+    seg = Segmentation(mask, both, Geometry.pixels(2))
+    for name in ("m.tif", "m.png"):  # a file, and a folder of a file a structure
+        path = tmp_path / name
+        place = beside.place_of(path, segmentation_layers(seg, "m"))
+        write_segmentation(seg, path, split_labels=place != path)
+        windows = ViewerModel(), ViewerModel()
+        for viewer in windows:
+            for data, words, _ in segmentation_layers(seg, "m", path=place):
+                viewer.add_labels(data, **words)
+            unsaved.keeper_of(viewer)
+        asked: list[str] = []
+
+        def ask(title, start="", asked=asked):
+            asked.append(title)
+            return start
+
+        monkeypatch.setattr(saving, "_ask_path", ask)
+        for viewer in windows:
+            viewer.layers[0].paint((20, 20), 1)
+        assert save_mask_of(windows[0], windows[0].layers[0]) == str(place)
+        before = read_segmentation(place).mask
+        there = [save_mask_of(windows[1], windows[1].layers[0]) for _ in range(2)]
+        assert there == [str(place.with_name(place.name.replace("m", "m_2", 1)))] * 2
+        np.testing.assert_array_equal(read_segmentation(place).mask, before)
+        assert len(asked) == 1
+        assert "it has changed since it was opened or saved here" in asked[0]
 
 
 @pytest.mark.parametrize("other", ["elsewhere.nii.gz", ""])

@@ -106,3 +106,28 @@ def test_files_are_known_by_their_whole_paths(
     layer, remark = recovery.restore(viewer, found)
     assert (len(viewer.layers), remark) == (count, "")
     assert layer.data[5, 5] == 1
+
+
+def test_strokes_on_a_mask_that_changed_meanwhile_come_back_beside_it(
+    tmp_path: Path,
+) -> None:
+    """The file was mended elsewhere after it was opened and before the first stroke."""
+    path = file_of_five(tmp_path)
+    viewer = ViewerModel()
+    viewer.open(path, plugin="medseg")
+    keeper = unsaved.keeper_of(viewer)
+    seg = read_segmentation(path)
+    whole = Segmentation(np.ones_like(seg.mask), seg.labels, seg.geometry)
+    write_segmentation(whole, path)
+    viewer.layers[0].paint((5, 5), 1)
+    assert keeper.save(10.0)
+    keeper.stop(keep=True)
+    (journal,) = recovery.state_folder().glob("*")
+    found = recovery.Found(journal, recovery.read_header(journal))
+    again = ViewerModel()
+    again.open(path, plugin="medseg")
+    layer, _ = recovery.restore(again, found)
+    assert layer is again.layers[-1]
+    assert len(again.layers) == 6
+    np.testing.assert_array_equal(layer.data, viewer.layers[0].data)
+    assert facts_of(layer)["path"] is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,23 @@ from malformed_dicom import series
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
+from napari.layers._source import layer_source
 
 from medseg.errors import ConfigError, FileError, LockedError
 from medseg.geometry import Geometry
 from medseg.image import Image
-from medseg.io import atomic, read_image, read_segmentation
+from medseg.io import (
+    atomic,
+    read_image,
+    read_segmentation,
+    write_image,
+    write_segmentation,
+)
 from medseg.io.lock import hold
+from medseg.io.movie import open_movie
 from medseg.labels import Label, LabelSet, chest_labels
 from medseg.lineage import TrackRow
-from medseg.napari_plugin import _commands, _reader, _writer, beside
+from medseg.napari_plugin import _commands, _reader, _writer, beside, recovery, unsaved
 from medseg.napari_plugin.layers import (
     LayerData,
     facts_of,
@@ -33,7 +43,12 @@ from medseg.napari_plugin.layers import (
     segmentation_layers,
 )
 from medseg.napari_plugin.layers_to_mask import segmentation_from_layers
-from medseg.napari_plugin.movies import movie_mask_layer, nodes_of, tracks_layer
+from medseg.napari_plugin.movies import (
+    movie_layers,
+    movie_mask_layer,
+    nodes_of,
+    tracks_layer,
+)
 from medseg.napari_plugin.placement import is_tilted, placement
 from medseg.segmentation import Segmentation
 
@@ -464,6 +479,190 @@ def test_no_other_mask_is_written_over_unasked(tmp_path: Path) -> None:
     _commands.save_beside(viewer)  # its own file now
     assert read_segmentation(there).mask[1, 1] == 1
     assert beside.free_name(there) == tmp_path / "film_2_mask.png"
+
+
+def rewritten(path: Path, where: tuple[int, ...]) -> None:
+    """Mend a mask's file elsewhere, as another window does."""
+    seg = read_segmentation(path)
+    mask = seg.mask.copy()
+    mask[where] = 1
+    write_segmentation(replace(seg, mask=mask), path)
+
+
+@pytest.mark.parametrize("saved_first", [False, True])
+def test_what_was_mended_elsewhere_is_not_written_over(
+    tmp_path: Path, saved_first: bool
+) -> None:
+    path = tmp_path / "m.nii"
+    seg = Segmentation(np.zeros((8, 9), np.uint8), TWO, Geometry.pixels(2))
+    write_segmentation(seg, path)
+    viewer = viewer_with(*_reader.read_layers(path))
+    layer = viewer.layers[0]
+    unsaved.keeper_of(viewer)
+    if saved_first:
+        layer.paint((1, 1), 1)
+        _commands.save_beside(viewer)
+    rewritten(path, (7, 8))
+    layer.paint((5, 1), 1)
+    with pytest.raises(ConfigError, match="changed since it was opened or saved here"):
+        _commands.save_beside(viewer)
+    assert read_segmentation(path).mask[7, 8] == 1
+    path.unlink()
+    _commands.save_beside(viewer)
+    assert read_segmentation(path).mask[5, 1] == 1
+    _commands.save_beside(viewer)
+
+
+def test_a_change_in_the_middle_of_a_large_file_counts(tmp_path: Path) -> None:
+    path = tmp_path / "m.nii"
+    content = bytearray(3 * 2**20)
+    path.write_bytes(content)
+    before = recovery.state_of(path)
+    assert recovery.state_of(path) == before
+    content[len(content) // 2] = 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.time + 10**9, before.time + 10**9))
+    assert recovery.fingerprint(path) == before.content
+    assert recovery.state_of(path) != before
+    assert recovery.state_of(tmp_path / "gone") == recovery.FileState("", 0)
+
+
+def test_structures_in_a_folder_are_not_written_over(tmp_path: Path) -> None:
+    seg = mask_of(chest_labels(), Geometry.pixels(2))
+    write_segmentation(seg, tmp_path / "m.png", split_labels=True)
+    reader = _reader.get_folder_reader(str(tmp_path / "m"))
+    assert reader is not None
+    viewer = viewer_with(*reader(str(tmp_path / "m")))
+    layers = [x for x in viewer.layers if isinstance(x, Labels)]
+    target = tmp_path / "m.png"
+    assert beside.taken(viewer, layers, target) == ""
+    assert beside.save(viewer, layers, target) == tmp_path / "m"
+    (tmp_path / "m" / ".DS_Store").touch()  # somebody has looked at the folder
+    assert beside.taken(viewer, layers, target) == ""
+    one = read_segmentation(tmp_path / "m").structure("heart")
+    heart = LabelSet((chest_labels().labels[2],), "overlapping")
+    whole = Segmentation(np.ones_like(one[None], np.uint8), heart, seg.geometry)
+    write_segmentation(whole, target, split_labels=True)
+    assert "changed since" in beside.taken(viewer, layers, target)
+    assert beside.free_name(target) == tmp_path / "m_2.png"
+    (tmp_path / "m_2").mkdir()
+    assert beside.free_name(target) == tmp_path / "m_3.png"
+
+
+def opened_film(
+    tmp_path: Path, name: str, dtype: type = np.uint8
+) -> tuple[ViewerModel, Path, bytes]:
+    """Return a viewer with a film from a file, the file, and what it holds."""
+    path = tmp_path / name
+    pixels = np.arange(20, dtype=dtype).reshape(1, 4, 5)
+    write_image(Image(pixels, GEOMETRIES["film in px"]), path)
+    return viewer_with(*_reader.read_layers(path)), path, path.read_bytes()
+
+
+def converted(viewer: ViewerModel) -> Labels:
+    """Make labels of the film, as napari's *Convert to Labels* does."""
+    film = viewer.layers.pop(0)
+    return viewer.add_labels(film.data, name=film.name, metadata=film.metadata)
+
+
+@pytest.mark.parametrize("name", ["film.png", "film.nii.gz", "film.tif"])
+def test_labels_made_of_a_film_never_replace_it(tmp_path: Path, name: str) -> None:
+    viewer, path, before = opened_film(tmp_path, name)
+    layer = converted(viewer)
+    keeper = unsaved.keeper_of(viewer)
+    assert keeper.unsaved == [layer]  # the file holds no mask
+    assert keeper.save(10.0)
+    _commands.save_beside(viewer)
+    layer.paint((2, 2), 1)
+    _commands.save_beside(viewer)
+    kept = path.with_name(path.name.replace(".", "_mask.", 1))
+    assert read_segmentation(kept).mask[2, 2] == 1
+    assert path.read_bytes() == before
+    with pytest.raises(FileError, match=f"be written over the image {name}"):
+        _writer.write_mask(str(path), *layer.as_layer_data_tuple()[:2])
+    with pytest.raises(FileError, match=f"be written over the image {name}"):
+        beside.save(viewer, [layer], path)
+    assert path.read_bytes() == before
+
+
+def test_the_journal_of_labels_made_of_a_film_leads_not_back_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer, path, before = opened_film(tmp_path, "film.png")
+    layer = converted(viewer)
+    layer.paint((2, 2), 9)
+    keeper = unsaved.keeper_of(viewer)
+    assert keeper.save(10.0)
+    keeper.stop(keep=True)
+    (journal,) = recovery.state_folder().glob("*")
+    found = recovery.Found(journal, recovery.read_header(journal))
+    assert (found.header.base, found.header.mask_path) == ("zeros", "")
+    for other in (ViewerModel(), viewer_with(*_reader.read_layers(path))):
+        back, remark = recovery.restore(other, found)
+        assert remark == ""
+        np.testing.assert_array_equal(back.data, layer.data)
+        other.layers.selection = {back}
+        with suppress(ConfigError):  # the second time it is there already
+            _commands.save_beside(other)
+    assert read_segmentation(tmp_path / "film_mask.png").mask[2, 2] == 9
+    assert path.read_bytes() == before
+
+
+def test_no_image_that_is_open_is_written_over(tmp_path: Path) -> None:
+    viewer, path, before = opened_film(tmp_path, "film_mask.nii.gz", np.float32)
+    image = viewer.layers.pop(0)
+    bare = ViewerModel()  # as another plugin's reader leaves it
+    with layer_source(path=str(path)):
+        bare.add_layer(ImageLayer(image.data))
+    ours = viewer_with((image.data, {"metadata": image.metadata}, "image"))
+    seg = Segmentation(np.eye(4, 5, dtype=np.uint8), TWO, Geometry.pixels(2))
+    for one in (bare, ours):
+        [data] = segmentation_layers(seg, "m", source=tmp_path / "film.nii.gz")
+        mask = one.add_layer(Layer.create(*data))
+        with pytest.raises(ConfigError, match="is there already: it holds an image"):
+            _commands.save_beside(one)
+        (tmp_path / "link.nii.gz").unlink(missing_ok=True)
+        (tmp_path / "link.nii.gz").hardlink_to(path)
+        with pytest.raises(FileError, match=r"over the image film_mask\.nii\.gz"):
+            beside.save(one, [mask], tmp_path / "link.nii.gz")
+    with pytest.raises(FileError, match="over the image"):
+        _writer.write_image(str(path), *image.as_layer_data_tuple()[:2])
+    assert path.read_bytes() == before
+
+
+def test_the_frames_of_a_movie_are_not_written_over(tmp_path: Path) -> None:
+    folder = tmp_path / "01"
+    folder.mkdir()
+    for number in range(2):
+        frame = Image(np.zeros((1, 8, 9), np.uint8), Geometry.pixels(2))
+        write_image(frame, folder / f"mask00{number}.tif")
+    films = movie_layers(open_movie(folder), "01")
+    viewer = viewer_with(*films)
+    before = [x.read_bytes() for x in sorted(folder.iterdir())]
+    cells = converted(viewer)
+    [data] = beside.layer_data(viewer, [cells])
+    assert beside.place_beside([data]) == tmp_path / "01_RES"
+    for name in ("01", "01/mask000.tif"):
+        with pytest.raises(FileError, match="over the image"):
+            _writer.refuse_image(tmp_path / name, [data])
+    with pytest.raises(FileError, match="over the image 01"):
+        _writer.write_result(str(folder), [data])
+    assert [x.read_bytes() for x in sorted(folder.iterdir())] == before
+    _writer.refuse_image(folder / "new.tif", [data])
+    own = folder / "mask001.tif"  # a mask may lie in the folder of its series
+    seg = Segmentation(np.zeros((8, 9), np.uint8), TWO, Geometry.pixels(2))
+    [mask] = segmentation_layers(seg, "m", path=own)
+    _writer.refuse_image(own, [mask], viewer)
+    structures = segmentation_layers(mask_of(chest_labels(), Geometry.pixels(2)), "m")
+    viewer = viewer_with(
+        *image_layers(
+            Image(np.zeros((1, 4, 5)), Geometry.pixels(2)),
+            "heart",
+            source=f"{folder}/heart.png",
+        )
+    )
+    with pytest.raises(FileError, match="over the image heart"):
+        _writer.save_mask(tmp_path / "01.png", structures, viewer)
 
 
 def test_several_films_of_one_size_leave_open_whose_a_mask_is(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from medseg.io.atomic import write_bytes
 from medseg.napari_plugin.layers import facts_of, is_mask
 from medseg.napari_plugin.measuring import is_chest
 from medseg.napari_plugin.unsaved import unwrap
+from medseg.napari_plugin.widgets.close_guard import protect
 from medseg.napari_plugin.widgets.controls import Message, ask_file, column, rows
 from medseg.napari_plugin.widgets.docks import share_place
 from medseg.napari_plugin.widgets.layer_combo import LayerCombo, follow
@@ -72,9 +73,10 @@ class MeasureWidget(QWidget):
         self._mask_changed()
 
     def showEvent(self, event: Any) -> None:  # noqa: N802
-        """Take a place in the window."""
+        """Take a place in the window, and guard it against closing unsaved."""
         super().showEvent(event)
         share_place(self)
+        protect(self._viewer, self)
 
     @property
     def page(self) -> CellsPage | FilmPage:

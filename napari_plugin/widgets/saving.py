@@ -19,8 +19,8 @@ def save_mask_of(viewer: ViewerModel, layer: Labels) -> str:
     """Save the mask that a layer is part of, all its structures, and return the path.
 
     A mask of a file goes back there, another beside its image; where neither is
-    known, another mask is there already, or the disk cannot be written to, the person
-    is asked.
+    known, another mask is there already, the file has changed since, or the disk cannot
+    be written to, the person is asked; the place that was given then holds from there.
 
     Raises:
         ConfigError: If no file is chosen.
@@ -39,7 +39,8 @@ def save_mask_of(viewer: ViewerModel, layer: Labels) -> str:
         reason = beside.taken(viewer, parts, path)
         if reason:
             title = f"{layer.name}: {path.name} is there already, {reason}"
-            path = _ask_path(title, beside.free_name(path))
+            last = beside.last_place(viewer, parts)
+            path = last or _ask_path(title, beside.free_name(path))
     try:
         return str(beside.save(viewer, parts, path))
     except DiskError as error:

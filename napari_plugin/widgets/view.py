@@ -31,6 +31,7 @@ from medseg.napari_plugin.display import (
 from medseg.napari_plugin.layers import facts_of, geometry_of
 from medseg.napari_plugin.scope import pixels_of, position, shape_of
 from medseg.napari_plugin.unsaved import unwrap
+from medseg.napari_plugin.widgets.close_guard import protect
 from medseg.napari_plugin.widgets.controls import column, combo, note, row, rows
 from medseg.napari_plugin.widgets.docks import share_place
 from medseg.napari_plugin.widgets.layer_combo import LayerCombo, follow
@@ -75,9 +76,10 @@ class ViewWidget(QWidget):
         self._doubt_changed()
 
     def showEvent(self, event: Any) -> None:  # noqa: N802
-        """Take a place in the window."""
+        """Take a place in the window, and guard it against closing unsaved."""
         super().showEvent(event)
         share_place(self)
+        protect(self._viewer, self)
 
     # The parts of the widget
 
