@@ -109,7 +109,7 @@ class RefineChoices:
         if layer is not None:
             return own_image(self._viewer, layer)
         images = (x for x in reversed(self._viewer.layers) if is_image(x))
-        return cast("Image | None", next(images, None))
+        return next(images, None)
 
     def _map_for(self, layer: Labels | None) -> Image | None:
         """Return the model's map of the structure that is edited, if there is one."""
