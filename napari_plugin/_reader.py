@@ -97,10 +97,10 @@ def _folder_reader(folder: Path, names: list[str]) -> Reader | None:
     images = [n for n in names if _is_image_name(n)]
     if any(_is_dicom(folder / n) for n in names[:8] if (folder / n).is_file()):
         return _read_series
-    if _is_split(folder, images):
-        return _read_split
-    numbered = [n for n in images if re.fullmatch(r".*\d\.[A-Za-z.]+", n)]
-    return _read_movie if len(numbered) > 1 else None
+    numbered = len([n for n in images if re.fullmatch(r".*\d\.[A-Za-z.]+", n)]) > 1
+    if _are_our_pngs(folder, images):
+        return lambda path: _read_pngs(folder, images[0], numbered)
+    return _read_movie if numbered else None
 
 
 def _is_image_name(name: str) -> bool:
@@ -112,8 +112,8 @@ def _is_dicom(path: Path) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
-def _is_split(folder: Path, images: list[str]) -> bool:
-    """Return whether this is a mask of one PNG a label, as medseg writes it."""
+def _are_our_pngs(folder: Path, images: list[str]) -> bool:
+    """Return whether these are PNGs that medseg wrote, by the first of them."""
     if not images or not all(n.endswith(".png") for n in images):
         return False
     with (folder / images[0]).open("rb") as stream:
@@ -255,11 +255,22 @@ def _read_series(path: str | Sequence[str]) -> list[LayerData]:
     return image_layers(read_image(folder), folder.name, source=folder)
 
 
-def _read_split(path: str | Sequence[str]) -> list[LayerData]:
+def _read_pngs(folder: Path, name: str, numbered: bool) -> list[LayerData]:
+    """Return a mask of one PNG a structure, or a movie of one PNG a frame.
+
+    Args:
+        folder: Of PNGs that medseg wrote.
+        name: Of the first; a structure's file is named after it.
+        numbered: Whether they may be frames.
+    """
     from medseg.io import read_segmentation
+    from medseg.io.masks import stated_labels
     from medseg.napari_plugin.layers import segmentation_layers
 
-    folder = _only(path)
+    if numbered:
+        labels = stated_labels(folder / name)
+        if labels is None or labels.names != (Path(name).stem,):
+            return _read_movie(str(folder))
     return segmentation_layers(read_segmentation(folder), folder.name, path=folder)
 
 
@@ -273,10 +284,16 @@ def _full(path: str | os.PathLike[str]) -> Path:
 
 
 def _read_movie(path: str | Sequence[str]) -> list[LayerData]:
-    from medseg.io.movie import open_movie
+    """Return numbered frames: images, or masks where the first says that it is one."""
+    from medseg.io.masks import stated_labels
+    from medseg.io.movie import frame_files, open_movie
+    from medseg.napari_plugin.mask_files import mask_file_layers
     from medseg.napari_plugin.movies import movie_layers
 
     folder = _only(path)
+    files = frame_files(folder)
+    if stated_labels(next(iter(files.values()))) is not None:
+        return mask_file_layers(folder, files)
     return movie_layers(open_movie(folder), folder.name)
 
 

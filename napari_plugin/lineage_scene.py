@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,8 +33,8 @@ class LineageScene:
         changed: Emitted when the lineage is another, or there is none any longer.
         picked_changed: Emitted when other cells are picked.
         layer: The masks; None while none are chosen.
-        masks: Their frames.
         cells: Of the masks, when they were read last.
+        stale: Whether the layer has been given another array since.
         editor: Holds the lineage.
         tracks: The layer that shows it.
         view: The layer that shows the masks by track number, if there is one.
@@ -46,8 +47,9 @@ class LineageScene:
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
         self.layer: Labels | None = None
-        self.masks: MaskFrames | None = None
+        self._masks: MaskFrames | None = None
         self.cells: Cells | None = None
+        self.stale = False
         self.editor = LineageEditor()
         self.tracks: Tracks | None = None
         self.view: Labels | None = None
@@ -63,11 +65,22 @@ class LineageScene:
         Raises:
             ConfigError: If the layer is sheared; there are no masks then.
         """
-        self.layer, self.masks, self.cells = layer, None, None
+        self.layer, self._masks, self.cells, self.stale = layer, None, None, False
         self.tracks = self.view = self._numbers = None
         self.editor.set(None)
         if layer is not None:
-            self.masks = frames_of(layer)
+            self._masks = frames_of(layer)
+
+    @property
+    def masks(self) -> MaskFrames | None:
+        """Frames of the layer's masks, None while none are chosen.
+
+        Of the array that the layer has now: another type is another array.
+        """
+        known, layer = self._masks, self.layer
+        if known is not None and layer is not None and known.data is not layer.data:
+            self._masks, self.stale = replace(known, data=layer.data), True
+        return self._masks
 
     @property
     def graph(self) -> TrackGraph | None:
@@ -103,14 +116,14 @@ class LineageScene:
     # What is shown
 
     def _show(self) -> None:
-        graph, layer = self.graph, self.layer
-        if layer is not None and graph is not None:
+        graph, layer, masks = self.graph, self.layer, self.masks
+        if layer is not None and masks is not None and graph is not None:
             active = self.viewer.layers.selection.active
             self.tracks = show_tracks(self.viewer, layer, graph, self.tracks)
             if active is not None and active in self.viewer.layers:
                 self.viewer.layers.selection.active = active
             if self._numbers is not None and self.view is not None:
-                self._numbers.follow(graph)
+                self._numbers.follow(masks, graph)
                 self.view.refresh()
         self.changed.emit()
         self.select(self.picked if graph is not None else ())
@@ -178,7 +191,7 @@ class LineageScene:
     def close(self) -> None:
         """Take the marks away and let the layers go; results stay."""
         self._marks.close()
-        self.layer = self.masks = self.tracks = self.view = self._numbers = None
+        self.layer = self._masks = self.tracks = self.view = self._numbers = None
 
 
 def _counted(count: int, word: str) -> str:

@@ -51,7 +51,7 @@ def movie_layers(
     }
     if is_colour(first):
         shape = (*movie.shape, 3)
-        frames = _lazy(
+        frames = lazy_frames(
             lambda i: np.moveaxis(movie.read(i).pixels, 0, -1),
             len(movie),
             shape,
@@ -61,7 +61,7 @@ def movie_layers(
     layers: list[LayerData] = []
     for channel in range(movie.channels):
         title = name if movie.channels == 1 else f"{name} channel {channel}"
-        frames = _lazy(
+        frames = lazy_frames(
             _channel_reader(movie, channel), len(movie), movie.shape, movie.dtype
         )
         keywords = {
@@ -84,7 +84,7 @@ def _contrast(image: Image, channel: int) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1)
 
 
-def _lazy(
+def lazy_frames(
     read: Callable[[int], NDArray[Any]],
     count: int,
     shape: Sequence[int],
@@ -140,7 +140,7 @@ def mask_movie_layers(
             nodes += nodes_of(frame, mask)
     data = kept
     if data is None:
-        data = _lazy(
+        data = lazy_frames(
             lambda i: _frame(masks, frames[i], shape),
             len(frames),
             shape,

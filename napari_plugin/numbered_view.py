@@ -28,12 +28,12 @@ class NumberedView:
     """
 
     def __init__(self, masks: MaskFrames, graph: TrackGraph) -> None:
-        self._masks = masks
         self._tables: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-        self.follow(graph)
+        self.follow(masks, graph)
 
-    def follow(self, graph: TrackGraph) -> None:
-        """Show another lineage of the same masks."""
+    def follow(self, masks: MaskFrames, graph: TrackGraph) -> None:
+        """Show another lineage, of the masks as they are now."""
+        self._masks = masks
         ids = graph.track_ids()
         order = np.lexsort((graph.label, graph.frame))
         frames, starts = np.unique(graph.frame[order], return_index=True)

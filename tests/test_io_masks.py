@@ -189,6 +189,28 @@ def test_split_masks_that_do_not_fit(tmp_path: Path) -> None:
         read_segmentation(folder, LAYERS)
 
 
+def test_files_of_one_folder_that_are_no_parts_of_one_mask(tmp_path: Path) -> None:
+    def write(name: str, labels: LabelSet) -> None:
+        write_segmentation(
+            Segmentation(MAP.clip(0, 1), labels, Geometry.pixels(2)), tmp_path / name
+        )
+
+    one = LabelSet(BONES.labels[:1])
+    write("t0.png", CELLS)
+    with pytest.raises(
+        FileError, match=r"t0\.png: states numbered cells: not the mask"
+    ):
+        read_segmentation(tmp_path)
+    write("t0.png", one)
+    write("t1.png", one)
+    with pytest.raises(FileError, match=r"t0\.png and t1\.png both state the label 1"):
+        read_segmentation(tmp_path)
+    write("t1.png", LabelSet((Label(2, "a", "#ff0000"),)))
+    with pytest.raises(FileError, match="both state the label 'a'") as caught:
+        read_segmentation(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
 def test_split_masks_of_other_formats_are_of_0_and_1(tmp_path: Path) -> None:
     layers = np.stack([MAP == 1, MAP == 2]).astype(np.uint8)
     for labels, mask in ((LAYERS, layers), (BONES, MAP)):

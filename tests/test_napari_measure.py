@@ -355,6 +355,32 @@ def test_a_mended_mask_is_measured_again(viewer: Any, qtbot: Any) -> None:
 
 
 @pytest.mark.gui
+@pytest.mark.parametrize("how", ["emptied", "removed"])
+def test_a_heart_that_is_gone_has_no_ratio(
+    viewer: Any, qtbot: Any, tmp_path: Path, how: str
+) -> None:
+    from medseg.napari_plugin.history import apply_mask
+
+    layers = add_chest(viewer, chest(unit=True))
+    widget = open_widget(viewer)
+    heart = next(x for x in layers if x.metadata["medseg"]["structure"] == "heart")
+    viewer.layers.selection.active = widget.film.lines.layer  # as it is when drawn
+    if how == "emptied":
+        apply_mask(heart, np.zeros_like(heart.data))
+    else:
+        viewer.layers.remove(heart)
+    qtbot.waitUntil(lambda: widget.film.ratio.text() == "undefined", timeout=5000)
+    assert widget.film.lines.layer is None
+    assert widget.film.values["heart_area"].text() == "not there"
+    assert "heart" in widget.message.text()
+    widget.save_csv(tmp_path / "film.csv")
+    with (tmp_path / "film.csv").open(newline="") as file:
+        [row] = csv.DictReader(file)
+    assert (row["ctr"], row["heart_width_mm"]) == ("", "")
+    assert float(row["right_lung_area_mm2"]) == 25
+
+
+@pytest.mark.gui
 def test_lines_can_be_dragged_with_the_mouse(viewer: Any, qtbot: Any) -> None:
     add_chest(viewer, chest(unit=False))
     widget = open_widget(viewer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from PIL import Image as Picture
 from medseg.errors import ConfigError, FileError
 from medseg.geometry import Geometry
 from medseg.image import Image
-from medseg.io import read_image, write_image
+from medseg.io import read_image, write_image, write_segmentation
 from medseg.io.ctc import read_track_table, write_mask_file, write_track_table
+from medseg.labels import Label, LabelSet
 from medseg.lineage import TrackRow
 from medseg.napari_plugin import _commands, _reader, _writer, movies
 from medseg.napari_plugin.launch import open_paths
 from medseg.napari_plugin.layers import LayerData, facts_of, geometry_of
+from medseg.segmentation import Segmentation
 
 FRAMES = np.arange(3 * 4 * 6, dtype=np.uint8).reshape(3, 4, 6)
 ROWS = (TrackRow(1, 0, 1), TrackRow(2, 2, 2, 1), TrackRow(3, 2, 2, 1))
@@ -212,6 +215,104 @@ def test_a_sequence_is_read_when_it_is_shown(tmp_path: Path) -> None:
     assert (data.dtype, meta["name"]) == (np.uint8, "01")
     (folder / "t002.tif").unlink()  # nobody has asked for it
     np.testing.assert_array_equal(np.asarray(data[1]), FRAMES[1])
+
+
+TWO = (Label(1, "lung", "#4c9be8"), Label(2, "heart", "#e0524d"))
+CELLS = LabelSet((Label(1, "cell", "#4cc38a"),), "instances")
+
+
+def run_over_frames(folder: Path, labels: LabelSet, suffix: str) -> np.ndarray:
+    """Write three masks as a run over frames 5 to 7 does; return ``(T, [C,] Y, X)``.
+
+    The second is of a wider type where labels are numbers of cells.
+    """
+    folder.mkdir()
+    masks = cells().astype(np.int32)
+    if labels.kind == "instances":
+        masks[1, 0, 0] = 300
+    else:
+        masks = masks.clip(0, len(labels))
+    if labels.kind == "overlapping":
+        masks = np.stack([masks > 0, masks > 1], axis=1).astype(np.uint8)
+    for i, mask in enumerate(masks, 5):
+        seg = Segmentation(mask, labels, Geometry.pixels(2))
+        write_segmentation(seg, folder / f"t{i:03d}{suffix}")
+    return masks
+
+
+@pytest.mark.parametrize("in_memory", [2**30, 10])
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [
+        *itertools.product(("instances", "exclusive", "one"), (".png", ".tif")),
+        ("instances", ".nii.gz"),
+        ("overlapping", ".tif"),
+        ("overlapping", ".nii.gz"),
+    ],
+)
+def test_masks_of_frames_are_a_movie_of_masks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    suffix: str,
+    in_memory: int,
+) -> None:
+    monkeypatch.setattr(movies, "IN_MEMORY", in_memory)
+    named = {"instances": CELLS, "one": LabelSet(TWO[:1])}
+    labels = named.get(kind) or LabelSet(TWO, kind)  # type: ignore[arg-type]
+    masks = run_over_frames(tmp_path / "out", labels, suffix)
+    layers = opened(tmp_path / "out")
+    assert all(isinstance(x, Labels) for x in layers)
+    assert isinstance(layers[0].data, np.ndarray) == (in_memory > 10)
+    shown = [np.asarray(x.data) for x in layers]
+    names = ["out"]
+    if kind == "overlapping":
+        masks, names = np.moveaxis(masks, 1, 0), ["lung (out)", "heart (out)"]
+    np.testing.assert_array_equal(shown, masks if len(layers) > 1 else masks[None])
+    assert [x.name for x in layers] == names
+    for layer in layers:
+        known = facts_of(layer)
+        assert (known["labels"], known["frames"]) == (labels, (5, 6, 7))
+        assert known["path"] is None  # no save writes into the files of the frames
+        assert layer.data_to_world((0, 0, 0))[0] == 5
+    assert (facts_of(layers[-1])["structure"] == "heart") == (kind == "overlapping")
+
+
+def test_masks_of_frames_that_differ_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    run_over_frames(folder, CELLS, ".png")
+    other = Segmentation(cells()[0], LabelSet(TWO), Geometry.pixels(2))
+    write_segmentation(other, folder / "t007.png")
+    with pytest.raises(
+        FileError, match=r"t007\.png: labels lung = 1 .*, and t005\.png"
+    ):
+        opened(folder)
+    small = Segmentation(cells()[0][:, :5], CELLS, Geometry.pixels(2))
+    write_segmentation(small, folder / "t007.png")
+    with pytest.raises(FileError, match=r"size 4 x 5, and t005\.png 4 x 6"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("names", [("heart", "lung"), ("label_1", "label_2")])
+def test_a_png_a_structure_is_one_mask(names: tuple[str, str], tmp_path: Path) -> None:
+    labels = LabelSet(
+        tuple(Label(i, n, "#4c9be8") for i, n in enumerate(names, 1)), "overlapping"
+    )
+    mask = np.stack([cells()[0] > 0, cells()[2] > 0]).astype(np.uint8)
+    seg = Segmentation(mask, labels, Geometry.pixels(2))
+    write_segmentation(seg, tmp_path / "film.png", split_labels=True)
+    layers = opened(tmp_path / "film")
+    np.testing.assert_array_equal([x.data for x in layers], mask)
+    assert [facts_of(x)["structure"] for x in layers] == list(names)
+
+
+def test_images_that_medseg_wrote_are_frames_too(tmp_path: Path) -> None:
+    for i, frame in enumerate(FRAMES):
+        image = Image(frame[None], Geometry.upright((2.0, 2.0)))
+        write_image(image, tmp_path / f"t{i}.png")
+    (layer,) = opened(tmp_path)
+    assert isinstance(layer, ImageLayer)
+    np.testing.assert_array_equal(np.asarray(layer.data), FRAMES)
 
 
 @pytest.mark.parametrize("name", ["01_RES", "01_GT/TRA", "01_GT"])

@@ -19,8 +19,9 @@ from napari.components import ViewerModel
 from napari.utils.shortcuts import default_shortcuts
 
 from medseg.napari_plugin import recovery, unsaved
-from medseg.napari_plugin.layers import segmentation_layers
+from medseg.napari_plugin.layers import facts, segmentation_layers
 from medseg.napari_plugin.mender import Mender
+from medseg.napari_plugin.origin import own_image
 from medseg.refine import tools
 from medseg.refine.prompts import Box, Point, Scribble
 
@@ -807,3 +808,187 @@ def test_an_answer_that_cannot_be_written_is_not_remembered(mended) -> None:
     with pytest.raises(ConfigError, match="is not editable"):
         mended.mender.take(edit, Point((24, 30)))
     assert mended.mender.prompts == ()
+
+
+# Which image and which map
+
+
+PLANE = Geometry.pixels(2)
+
+
+def open_film(viewer, name: str, path: str | None):
+    """A bright disc, as a reader opens it."""
+    pixels, own = np.where(disc(), 200.0, 20.0), facts(PLANE, source=path, path=path)
+    return viewer.add_image(pixels, name=name, metadata=own)
+
+
+def segment_film(viewer, image, *, of: str = "heart", maps: int = 1, **known):
+    """The layers that a run of a model leaves: the mask of one structure, its map."""
+    source = image.metadata["medseg"]["path"]
+    run = {"image": image.name, "model": "chest", "of": of}
+    mask = facts(PLANE, source=source, **{"structure": of, **known})["medseg"]
+    layer = viewer.add_labels(
+        disc(radius=8).astype(np.uint8),
+        name=f"{of} ({image.name})",
+        metadata={"medseg": {**mask, **run, "role": "mask"}},
+    )
+    drawn = {**facts(PLANE, source=source)["medseg"], **run, "role": "probability"}
+    for _ in range(maps):
+        name = f"{of} probability ({image.name})"
+        pixels = disc(radius=12).astype(np.float32)
+        viewer.add_image(pixels, name=name, metadata={"medseg": drawn})
+    return layer
+
+
+def refine(viewer):
+    from medseg.napari_plugin.widgets.refine import RefineWidget
+
+    widget = RefineWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Refine")
+    return widget
+
+
+def worked_on(widget) -> tuple[str, str]:
+    """Names of the image and the map that the methods see, which are those shown."""
+    form, mender = widget.form, widget.mender
+    assert (mender.image, mender.probability) == (
+        form.image.layer,
+        form.probability.layer,
+    )
+    return tuple(getattr(x, "name", "") for x in (mender.image, mender.probability))
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("paths", [("/a/1.png", "/a/2.png"), (None, None)])
+def test_a_mask_is_mended_with_its_own_film_and_map(make_napari_viewer, paths) -> None:
+    viewer = make_napari_viewer(strict_qt=True)
+    films = [
+        open_film(viewer, n, p) for n, p in zip(("one", "two"), paths, strict=True)
+    ]
+    hearts = [segment_film(viewer, film) for film in films]
+    lung = segment_film(viewer, films[0], of="lung", maps=0)
+    viewer.layers.selection.active = hearts[0]  # neither its film nor map is on top
+    widget = refine(viewer)
+    assert worked_on(widget) == ("one", "heart probability (one)")
+    assert widget.mender.method == "model_guided"
+    widget.form.mask.choose(hearts[1])
+    assert worked_on(widget) == ("two", "heart probability (two)")
+    widget.form.mask.choose(lung)  # the heart's map is none of it
+    assert worked_on(widget) == ("one", "")
+    assert widget.mender.method == "graph_cut"
+    films[0].name = "renamed"
+    widget.form.mask.choose(hearts[0])
+    found = "renamed" if paths[0] else ""  # without a file the name is all there is
+    assert worked_on(widget) == (found, "heart probability (one)")
+
+
+@pytest.mark.gui
+def test_a_film_without_a_map_takes_none_of_another_film(make_napari_viewer) -> None:
+    viewer = make_napari_viewer(strict_qt=True)
+    films = [open_film(viewer, n, f"/a/{n}.png") for n in ("one", "two")]
+    first = segment_film(viewer, films[0])
+    second = segment_film(viewer, films[1], maps=0)
+    widget = refine(viewer)
+    widget.form.method.setCurrentIndex(2)  # a person's choice stays
+    widget.form.mask.choose(second)
+    assert worked_on(widget) == ("two", "")
+    assert widget.mender.method == "random_walker"
+    viewer.layers.remove(films[1])
+    assert worked_on(widget) == ("", "")
+    assert "No image" in widget.message.text()
+    widget.form.mask.choose(first)
+    widget.form.mask.choose(second)
+    assert worked_on(widget) == ("", "")
+    with pytest.raises(ConfigError, match="probability"):
+        widget.mender.method = "model_guided"
+        widget.mender.add(Point((24, 34)))
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("kind", ["structure", "cells", "by hand"])
+def test_a_map_can_be_refused_and_stays_so(make_napari_viewer, qtbot, kind) -> None:
+    viewer = make_napari_viewer(strict_qt=True)
+    film = open_film(viewer, "film", "/a/film.png")
+    names = LabelSet((Label(1, "heart", "#e0524d"),), "exclusive")
+    cells = LabelSet((Label(1, "heart", "#e0524d"),), "instances")
+    own = {
+        "structure": {},
+        "cells": {"labels": cells, "structure": None},
+        "by hand": {"labels": names, "structure": None},
+    }[kind]
+    layer = segment_film(viewer, film, maps=0, **own)
+    if kind == "by hand":  # it states the file alone, as a recovered one does
+        del layer.metadata["medseg"]["image"]
+    widget = refine(viewer)
+    assert worked_on(widget) == ("film", "")
+    assert widget.mender.method == "graph_cut"
+    segment_film(viewer, film, of="lung")
+    segment_film(viewer, film)
+    qtbot.waitUntil(lambda: widget.mender.probability is not None)
+    assert worked_on(widget) == ("film", "heart probability (film)")
+    assert widget.mender.method == "model_guided"
+    widget.form.probability.choose(None)
+    assert widget.form.probability.currentText() == "none"
+    assert widget.mender.method == "graph_cut"
+    widget.use("point")
+    drag(viewer, [(24, 34)])  # which brings layers of prompts
+    qtbot.wait(50)
+    layer.selected_label = layer.selected_label + (kind == "cells")
+    assert worked_on(widget) == ("film", "")
+    assert len(widget.mender.prompts) == 1
+
+
+@pytest.mark.gui
+def test_a_film_opened_after_its_mask_is_taken(make_napari_viewer, qtbot) -> None:
+    viewer = make_napari_viewer(strict_qt=True)
+    own = facts(PLANE, source="/a/film.png", path="/a/film_mask.png")
+    viewer.add_labels(disc().astype(np.uint8), metadata=own)
+    widget = refine(viewer)
+    assert worked_on(widget) == ("", "")
+    open_film(viewer, "other", "/a/other.png")
+    film = open_film(viewer, "film", "/a/film.png")
+    qtbot.waitUntil(lambda: widget.mender.image is film)
+
+
+@pytest.mark.gui
+def test_an_unnamed_mask_gets_no_map_unasked(make_napari_viewer) -> None:
+    viewer = make_napari_viewer(strict_qt=True)
+    film = open_film(viewer, "film", "/a/film.png")
+    segment_film(viewer, film)
+    own = facts(PLANE, source="/a/film.png")
+    drawn = viewer.add_labels(np.zeros((48, 48), np.uint8), metadata=own)
+    widget = refine(viewer)
+    widget.form.mask.choose(drawn)
+    assert worked_on(widget) == ("film", "")
+    widget.form.probability.choose(viewer.layers["heart probability (film)"])
+    drawn.selected_label = 3  # of no name either: the choice stays
+    assert worked_on(widget) == ("film", "heart probability (film)")
+    assert widget.mender.method == "model_guided"
+
+
+def test_the_image_of_a_mask_is_that_of_its_file_or_of_none() -> None:
+    viewer = ViewerModel()
+    mask = viewer.add_labels(
+        np.zeros((48, 48), np.uint8), metadata=facts(PLANE, source="/a/film.png")
+    )
+    assert own_image(viewer, mask) is None
+    open_film(viewer, "other", "/a/other.png")
+    assert own_image(viewer, mask) is None
+    changed = viewer.add_image(np.zeros((48, 48)), name="made of it, without a file")
+    assert own_image(viewer, mask) is changed
+    channels = [open_film(viewer, f"film channel {i}", "/a/film.png") for i in (0, 1)]
+    assert own_image(viewer, mask) is channels[0]
+    mask.metadata["medseg"]["image"] = "film channel 1"
+    assert own_image(viewer, mask) is channels[1]
+    viewer.add_image(np.zeros((9, 48)), metadata=facts(PLANE, path="/a/film.png"))
+    foreign = viewer.add_labels(np.zeros((48, 48), np.uint8))
+    assert own_image(viewer, foreign) is not None  # it states nothing
+
+
+def test_the_image_of_a_movie_may_be_its_files() -> None:
+    viewer = ViewerModel()
+    masks = np.zeros((3, 8, 8), np.uint16)
+    layer = viewer.add_labels(masks, metadata=facts(PLANE, source="/a/01"))
+    own = facts(PLANE, path="/a/01/t000.tif")
+    image = viewer.add_image(np.zeros((3, 8, 8)), metadata=own)
+    assert own_image(viewer, layer) is image

@@ -518,6 +518,45 @@ def test_painting_keeps_the_lineage(linked: Any) -> None:
 
 
 @pytest.mark.gui
+def test_masks_of_another_type_are_followed(linked: Any, tmp_path: Path) -> None:
+    widget, layer = linked.widget, linked.layer
+    view = linked.viewer.layers["masks by track"]
+    layer.visible = True
+    linked.viewer.dims.set_point(0, 3)
+    layer.data = layer.data.astype(np.uint32)  # Convert data type in napari's menu
+    assert widget.scene.masks.data is layer.data
+    frame = layer.data[3].copy()
+    square(frame, 30, 50, 70_000, 4)
+    apply_mask(layer, frame, (3, slice(None), slice(None)))
+    linked.qtbot.waitUntil(
+        lambda: widget.scene.node_of(3, 70_000) is not None and not widget.runs.running,
+        timeout=10_000,
+    )
+    assert len(widget.scene.graph.divisions()) == 1
+    new = widget.scene.graph.track_ids()[node(widget, 3, 70_000)]
+    assert np.asarray(view.data[3])[31, 51] == new
+    widget.saving.save_result(tmp_path / "01_RES")
+    linked.qtbot.waitUntil(
+        lambda: "01_RES" in widget.saving.where.text(), timeout=20_000
+    )
+    rows = read_track_table(tmp_path / "01_RES" / "res_track.txt")
+    assert tuple(rows) == widget.scene.graph.rows()
+
+
+@pytest.mark.gui
+def test_masks_of_another_array_are_read_before_they_are_linked(linked: Any) -> None:
+    widget, layer = linked.widget, linked.layer
+    other = layer.data.copy()
+    square(other[-1], 30, 50, 70, 4)  # in a frame that is not shown
+    assert widget.scene.frame != len(other) - 1
+    layer.data = other
+    widget.linking.link.click()
+    wait_for(widget, linked.qtbot)
+    assert widget.scene.node_of(len(other) - 1, 70) is not None
+    assert not widget.scene.stale
+
+
+@pytest.mark.gui
 def test_what_is_saved_can_be_read_again(linked: Any, tmp_path: Path) -> None:
     widget = linked.widget
     widget.saving.save_result(tmp_path / "01_RES")

@@ -247,6 +247,7 @@ def _read_split(folder: Path, labels: LabelSet | None, limits: Limits) -> Segmen
         masks.append(integer_labels(path, pixels))
         geometry = file.geometry
     if labels is None:
+        _check_distinct(folder, names, found)
         order = sorted(range(len(found)), key=lambda i: found[i].labels[0].value)
         masks = [masks[i] for i in order]
         labels = LabelSet(tuple(found[i].labels[0] for i in order), found[0].kind)
@@ -260,10 +261,25 @@ def _one_label(path: Path, stored: LabelSet | None) -> LabelSet:
     """Return what the file of one structure states."""
     if stored is None or not stored.labels:
         raise FileError(path, "states no label name", "Give labels=")
-    if len(stored) > 1:
-        problem = f"states {len(stored)} labels: not the mask of one structure"
+    if len(stored) > 1 or stored.kind == "instances":
+        cells = stored.kind == "instances"
+        what = "numbered cells" if cells else f"{len(stored)} labels"
+        problem = f"states {what}: not the mask of one structure"
         raise FileError(path, problem, "Read it by itself")
     return stored
+
+
+def _check_distinct(folder: Path, names: list[str], found: list[LabelSet]) -> None:
+    """Refuse files that cannot be the structures of one mask."""
+    for field in ("value", "name"):
+        stated: dict[Any, str] = {}
+        for name, labels in zip(names, found, strict=True):
+            one = getattr(labels.labels[0], field)
+            if one in stated:
+                problem = f"{stated[one]} and {name} both state the label {one!r}"
+                remedy = "Read them by themselves: they are no parts of one mask"
+                raise FileError(folder, problem, remedy)
+            stated[one] = name
 
 
 def _merge(folder: Path, channels: NDArray[np.bool_], labels: LabelSet) -> NDArray[Any]:

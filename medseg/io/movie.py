@@ -27,7 +27,7 @@ from medseg.io.sniff import SUFFIXES, is_image_name, suffix_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -155,7 +155,8 @@ def open_movie(path: str | os.PathLike[str], *, limits: Limits | None = None) ->
     path, limits = Path(path), limits or Limits()
     if path.is_file():
         return _open_pages(path, limits)
-    files = _frame_files(path)
+    files = frame_files(path)
+    _tell_of_others(path, files)
     numbers, paths = tuple(files), tuple(files.values())
     movie: Movie | None = None
     for file_path in paths:
@@ -236,8 +237,12 @@ def _text(value: object) -> str:
     return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _frame_files(folder: Path) -> dict[int, Path]:
-    """Return the frames of ``folder`` by number."""
+def frame_files(folder: Path) -> dict[int, Path]:
+    """Return the frames of ``folder`` by number; `open_movie` says which they are.
+
+    Raises:
+        FileError: If there is no frame, or the numbers have a gap or other widths.
+    """
     rows: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     others = []
     for name in filter(is_image_name, names_in(folder)):
@@ -248,17 +253,19 @@ def _frame_files(folder: Path) -> dict[int, Path]:
         else:
             key = (match["stem"].lower(), SUFFIXES[suffix])
             rows[key].append((match["digits"], name))
-    row = _choose(folder, rows, others)
-    files = by_number(folder, rows[row])
-    left = [*others, *(n for k, pairs in rows.items() if k != row for _, n in pairs)]
+    return by_number(folder, rows[_choose(folder, rows, others)])
+
+
+def _tell_of_others(folder: Path, frames: Mapping[int, Path]) -> None:
+    used = {path.name for path in frames.values()}
+    left = [n for n in names_in(folder) if is_image_name(n) and n not in used]
     if left:
         warnings.warn(
             f"{printable(folder)}: {counted(len(left), 'image')} beside the frames of "
-            f"the movie not read ({', '.join(sorted(left)[:3])})",
+            f"the movie not read ({', '.join(left[:3])})",
             ImageWarning,
             stacklevel=3,
         )
-    return files
 
 
 def _choose(

@@ -20,7 +20,8 @@ class LayerCombo(QComboBox):
     """Offers the layers for which ``wanted`` is true by ``title``, the top one first.
 
     ``currentIndexChanged`` tells of a new choice. A layer that is chosen stays chosen
-    while it is in the viewer.
+    while it is in the viewer. Where the choice is ``optional``, none is offered before
+    all layers, and stays chosen as a layer does.
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class LayerCombo(QComboBox):
         empty: str = "no image yet",
         parent: QWidget | None = None,
         title: Callable[[Layer], str] = lambda layer: str(layer.name),
+        *,
+        optional: bool = False,
     ) -> None:
         super().__init__(parent)
-        self._title = title
+        self._title, self._optional = title, optional
         self._viewer, self._wanted, self._empty = unwrap(viewer), wanted, empty
-        self._offered: list[Layer] = []
+        self._offered: list[Layer | None] = []
         # A long name must not widen the dock.
         policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         self.setSizeAdjustPolicy(policy)
@@ -52,7 +55,7 @@ class LayerCombo(QComboBox):
         return self._offered[index] if 0 <= index < len(self._offered) else None
 
     def choose(self, layer: Layer | None) -> None:
-        """Choose a layer if it is offered."""
+        """Choose a layer, or None, if it is offered."""
         layer = unwrap(layer)
         if layer in self._offered:
             self.setCurrentIndex(self._offered.index(layer))
@@ -61,13 +64,16 @@ class LayerCombo(QComboBox):
         """Read the viewer's list of layers anew."""
         before = self.layer
         layers = [unwrap(x) for x in reversed(self._viewer.layers)]
-        self._offered = [x for x in layers if self._wanted(x)]
+        offered = [x for x in layers if self._wanted(x)]
+        none = ["none"] if self._optional and offered else []
+        self._offered = [*([None] if none else []), *offered]
         with QSignalBlocker(self):
             self.clear()
-            self.addItems([self._title(x) for x in self._offered] or [self._empty])
+            titles = [*none, *(self._title(x) for x in offered)]
+            self.addItems(titles or [self._empty])
             if before in self._offered:
                 self.setCurrentIndex(self._offered.index(before))
-        self.setEnabled(bool(self._offered))
+        self.setEnabled(bool(offered))
         if self.layer is not before:
             self.currentIndexChanged.emit(self.currentIndex())
 

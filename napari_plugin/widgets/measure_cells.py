@@ -22,7 +22,7 @@ from medseg.napari_plugin.measuring import (
     is_open,
     locate,
 )
-from medseg.napari_plugin.unsaved import image_of
+from medseg.napari_plugin.origin import own_image
 from medseg.napari_plugin.widgets.background import Runner
 from medseg.napari_plugin.widgets.cell_picker import CellMarks, CellPicker
 from medseg.napari_plugin.widgets.controls import (
@@ -146,7 +146,7 @@ class CellsPage(QWidget):
         self._show_state()
 
     def _choose_partners(self, layer: Labels) -> None:
-        image = image_of(self._viewer, layer)
+        image = own_image(self._viewer, layer)
         self.with_image.setChecked(image is not None)
         if image is not None:
             self.image.choose(image)

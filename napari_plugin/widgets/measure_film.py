@@ -16,7 +16,7 @@ from medseg.napari_plugin.layers_to_mask import segmentation_from_layers
 from medseg.napari_plugin.widgets.controls import Message, button, note, row, rows
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
     from napari.viewer import Viewer
 
 _FILM = (
@@ -108,13 +108,18 @@ class FilmPage(QWidget):
     def _draw(self, found: ChestMeasurement) -> None:
         self._plain = found
         active = self._viewer.layers.selection.active
-        if self.lines.show(found, self._parts[0]):
-            self.message.say("Drag the ends of the lines; the ratio follows")
-        else:
-            self._viewer.layers.selection.active = active
-            text = "Two lungs and a heart are needed for the ratio"
-            self.message.say(text, bad=True)
+        drawn = self.lines.show(found, self._parts[0])
         self._show(found)
+        if drawn:
+            self.message.say("Drag the ends of the lines; the ratio follows")
+            return
+        self.message.say("Two lungs and a heart are needed for the ratio", bad=True)
+        self._select(active)
+
+    def _select(self, layer: Layer | None) -> None:
+        """Make the layer active that was, unless it was that of the lines."""
+        if layer in self._viewer.layers:
+            self._viewer.layers.selection.active = layer
 
     def painted(self) -> None:
         """Follow a change of the mask; lines that a person moved stay.
@@ -130,8 +135,7 @@ class FilmPage(QWidget):
             return
         active = self._viewer.layers.selection.active
         self._draw(found)
-        if active in self._viewer.layers:
-            self._viewer.layers.selection.active = active
+        self._select(active)
 
     def text(self) -> str | None:
         """Return the numbers that are shown as CSV, None if there are none."""

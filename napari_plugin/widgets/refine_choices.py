@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 from psygnal import Signal
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QSignalBlocker, QTimer
 
 from medseg.napari_plugin.layers import facts_of
 from medseg.napari_plugin.mender import Mender
-from medseg.napari_plugin.unsaved import image_of
+from medseg.napari_plugin.origin import fits, is_image, own_image, own_maps
 from medseg.napari_plugin.widgets.layer_combo import follow
-from medseg.napari_plugin.widgets.refine_form import RefineForm, is_probability
+from medseg.napari_plugin.widgets.refine_form import RefineForm
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
 
@@ -37,6 +37,7 @@ class RefineChoices:
         self._viewer, self._form, self._mender = viewer, form, mender
         form.mask.choose(viewer.layers.selection.active)
         self._known = WeakSet(viewer.layers)
+        self._structure = ""  # for which a map was looked for
         self._adding = QTimer(form.mask, interval=0, singleShot=True)
         self._adding.timeout.connect(self._know)
         follow(form.mask, viewer.layers.events, ("inserted",), self._added)
@@ -45,7 +46,7 @@ class RefineChoices:
         form.mask.activated.connect(lambda _: self._select())
         form.image.currentIndexChanged.connect(self.images_changed)
         form.probability.currentIndexChanged.connect(self.images_changed)
-        form.label.chosen.connect(self.choose_map)
+        form.label.chosen.connect(self._label_changed)
         form.new_mask.clicked.connect(self.new_mask)
 
     def _added(self, event: Any = None) -> None:
@@ -53,7 +54,15 @@ class RefineChoices:
         self._adding.start()
 
     def _know(self) -> None:
+        """Take what has come for a mask that had none; what was refused stays so."""
+        new = [x for x in self._viewer.layers if x not in self._known]
         self._known = WeakSet(self._viewer.layers)
+        form = self._form
+        image, own = self._image_for(form.mask.layer), self._map_for(form.mask.layer)
+        if form.image.layer is None and image in new:
+            form.image.choose(image)
+        if form.probability.layer is None and own in new:
+            form.probability.choose(own)
 
     def _selected(self, event: Any) -> None:
         """Work on the mask that a person selects in napari's list."""
@@ -67,34 +76,56 @@ class RefineChoices:
 
     def mask_changed(self, index: int = 0) -> None:
         """Offer what belongs to another mask."""
-        layer = cast("Labels | None", self._form.mask.layer)
-        self._form.label.follow(layer)
-        if layer is not None:
-            image = image_of(self._viewer, layer)
-            if image is not None:
-                self._form.image.choose(image)
-        self.choose_map()
+        form = self._form
+        layer = cast("Labels | None", form.mask.layer)
+        # One choice, told once: the method follows a map that comes or goes.
+        with (
+            QSignalBlocker(form.label),
+            QSignalBlocker(form.image),
+            QSignalBlocker(form.probability),
+        ):
+            form.label.follow(layer)
+            form.image.choose(self._image_for(layer))
+            form.probability.choose(self._map_for(layer))
+        self._structure = self._edited(layer)
         self.images_changed()
         self._explain_protection(layer)
         stack = layer is not None and layer.ndim > 2
         movie = layer is not None and bool(facts_of(layer).get("frames"))
-        self._form.volume.setEnabled(stack and not movie)
-        self._form.tools.buttons["Fill between slices"].setEnabled(stack and not movie)
-        if not self._form.volume.isEnabled():
-            self._form.volume.setChecked(False)
+        form.volume.setEnabled(stack and not movie)
+        form.tools.buttons["Fill between slices"].setEnabled(stack and not movie)
+        if not form.volume.isEnabled():
+            form.volume.setChecked(False)
 
-    def choose_map(self, event: Any = None) -> None:
-        """Take the model's map of the structure that is edited, if there is one."""
-        form = self._form
-        layer = form.mask.layer
-        name = form.label.name if layer is not None else ""
-        maps = [x for x in self._viewer.layers if is_probability(x)]
-        fits = [x for x in maps if _fitting(layer, x) is not None]
-        own = [x for x in fits if name and _structure(x) == name]
-        if own and form.probability.layer is not own[-1]:
-            form.probability.choose(own[-1])
-        if own and self._mender.probability is None:
-            form.method.setCurrentIndex(form.method.findData("model_guided"))
+    def _label_changed(self) -> None:
+        """Take the map of another structure; of the same one a person's choice stays."""
+        layer = self._form.mask.layer
+        if self._edited(layer) != self._structure:
+            self._structure = self._edited(layer)
+            self._form.probability.choose(self._map_for(layer))
+
+    def _image_for(self, layer: Labels | None) -> Image | None:
+        """Return the mask's image; without a mask the one on top, to draw one for."""
+        if layer is not None:
+            return own_image(self._viewer, layer)
+        images = (x for x in reversed(self._viewer.layers) if is_image(x))
+        return next(images, None)
+
+    def _map_for(self, layer: Labels | None) -> Image | None:
+        """Return the model's map of the structure that is edited, if there is one."""
+        name = self._edited(layer)
+        if layer is None or not name:
+            return None
+        maps = own_maps(self._viewer, layer, self._form.image.layer)
+        own = [x for x in maps if facts_of(x).get("of") == name]
+        return own[-1] if own else None
+
+    def _edited(self, layer: Labels | None) -> str:
+        """Return the name of what is edited, empty if it has none."""
+        labels = facts_of(layer).get("labels") if layer is not None else None
+        if labels is not None and labels.kind == "instances":
+            return str(labels.labels[0].name)
+        return self._form.label.name if layer is not None else ""
 
     def _explain_protection(self, layer: Labels | None) -> None:
         structure = layer is not None and facts_of(layer).get("structure")
@@ -111,12 +142,14 @@ class RefineChoices:
         layer = form.mask.layer
         image = _fitting(layer, form.image.layer)
         probability = _fitting(layer, form.probability.layer)
+        had = self._mender.probability is not None
         self._mender.choose(layer, image, probability)
+        self._follow_map(had, probability is not None)
         if layer is None:
             self._form.message.say("Open a mask, segment, or press New")
         elif image is None:
             self._form.message.say(
-                "No image of the mask's shape: methods see the mask alone"
+                "No image that belongs to the mask: methods see the mask alone"
             )
         else:
             self._form.message.say("")
@@ -127,6 +160,14 @@ class RefineChoices:
         )
         form.tools.unit.setText("mm" if units in ("mm", "millimeter") else "px")
         self.changed.emit()
+
+    def _follow_map(self, had: bool, has: bool) -> None:
+        """Have the model guide where its map comes, and not where it has gone."""
+        method = self._form.method
+        if has and not had:
+            method.setCurrentIndex(method.findData("model_guided"))
+        elif had and not has and method.currentData() == "model_guided":
+            method.setCurrentIndex(method.findData("graph_cut"))
 
     def new_mask(self) -> None:
         """Add an empty mask for the image and choose it."""
@@ -143,12 +184,4 @@ class RefineChoices:
 
 def _fitting(layer: Any, image: Any) -> Any:
     """Return the image if it has the mask's shape, else None."""
-    if layer is None or image is None:
-        return None
-    shape = tuple(image.data.shape)
-    return image if shape[: image.ndim] == tuple(layer.data.shape) else None
-
-
-def _structure(probability: Any) -> str:
-    """Return the structure that a layer of probabilities is about."""
-    return str(facts_of(probability).get("of") or "")
+    return None if layer is None or image is None or not fits(image, layer) else image

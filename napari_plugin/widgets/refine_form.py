@@ -17,7 +17,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from medseg.napari_plugin.layers import facts_of, is_mask
+from medseg.napari_plugin.layers import is_mask
+from medseg.napari_plugin.origin import is_image, is_probability
 from medseg.napari_plugin.widgets.controls import (
     Message,
     button,
@@ -33,7 +34,6 @@ from medseg.napari_plugin.widgets.tool_panel import ToolPanel
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Layer
 
 _KINDS: tuple[tuple[PromptKind, str, str], ...] = (
     ("off", "Off", "Leave the mouse to napari: move the view, or use its brush"),
@@ -84,10 +84,13 @@ class RefineForm:
         self.save = button(
             "Save", "Save the mask to its file or beside its image, checked"
         )
-        self.image = LayerCombo(viewer, is_image, "no image")
+        self.image = LayerCombo(viewer, is_image, "no image", optional=True)
         self.image.setToolTip("The image that the methods look at")
         self.probability = LayerCombo(
-            viewer, is_probability, "none: tick Probability layers in Segment"
+            viewer,
+            is_probability,
+            "none: tick Probability layers in Segment",
+            optional=True,
         )
         self.probability.setToolTip(
             "A model's probabilities of the label (Segment draws them); Model "
@@ -168,19 +171,6 @@ class RefineForm:
         arrow = Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow
         self.list_keys.setArrowType(arrow)
         self.keys.setVisible(on)
-
-
-def is_image(layer: Layer) -> bool:
-    """Return whether a layer is a picture, and no map that a model made."""
-    from napari.layers import Image
-
-    maps = facts_of(layer).get("role") in ("probability", "uncertainty")
-    return isinstance(layer, Image) and not layer.multiscale and not maps
-
-
-def is_probability(layer: Layer) -> bool:
-    """Return whether a layer holds a model's probabilities."""
-    return facts_of(layer).get("role") == "probability"
 
 
 def _line(*widgets: QWidget) -> QWidget:

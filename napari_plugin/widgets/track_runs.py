@@ -121,11 +121,18 @@ class TrackRuns:
         finish: Callable[[Any], None],
         cells: Cells | None,
     ) -> None:
-        masks = self._scene.masks
+        scene = self._scene
+        masks = scene.masks
+        cells = None if scene.stale else cells
+
+        def read(found: Any) -> None:
+            scene.stale = False
+            finish(found)
+
         if masks is not None and not self.running:
             text = "Reading the masks ..." if cells is None else "Linking ..."
             self._form.message.say(text)
-            self._runner.start(MovieJob(masks, then, cells), finish)
+            self._runner.start(MovieJob(masks, then, cells), read)
 
     def _linked(self, found: Linked) -> None:
         scene = self._scene
