@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from medseg.io.mask_folder import stem
 from medseg.napari_plugin import recovery
 from medseg.napari_plugin.autosave import BUDGET_S, MaskWatch
 from medseg.napari_plugin.layers import facts_of, is_mask, mask_file
@@ -252,7 +253,8 @@ class MaskKeeper:
 def image_of(viewer: ViewerModel, layer: Labels) -> Image | None:
     """Return the image under a mask: of its file if that is known, else of its shape.
 
-    Colour images have a last axis more.
+    Of several the one that the mask's own file is named after (``film_mask.png``,
+    ``film.nii.gz``) comes first. Colour images have a last axis more.
     """
     from napari.layers import Image
 
@@ -263,8 +265,10 @@ def image_of(viewer: ViewerModel, layer: Labels) -> Image | None:
     ]
     source = facts_of(layer).get("source")
     of_source = [x for x in fitting if source and facts_of(x).get("path") == source]
+    own = stem(Path(mask_file(layer)).name).removesuffix("_mask")
+    named = [x for x in fitting if own and stem(Path(file_of(x)).name) == own]
     from_file = [x for x in fitting if facts_of(x).get("path")]
-    return next(iter(of_source + from_file + fitting), None)
+    return next(iter(of_source + named + from_file + fitting), None)
 
 
 def file_of(layer: Image) -> str:

@@ -985,6 +985,15 @@ def test_the_image_of_a_mask_is_that_of_its_file_or_of_none() -> None:
     assert own_image(viewer, foreign) is not None  # it states nothing
 
 
+@pytest.mark.parametrize("file", ["/a/two_mask.png", "/b/two.nii.gz", "/a/two_mask"])
+def test_a_mask_that_states_no_image_belongs_to_that_of_its_name(file: str) -> None:
+    viewer = ViewerModel()
+    films = [open_film(viewer, n, f"/a/{n}.png") for n in ("one", "two", "three")]
+    known = facts(PLANE, path=file)
+    mask = viewer.add_labels(np.zeros((48, 48), np.uint8), metadata=known)
+    assert own_image(viewer, mask) is films[1]
+
+
 def test_the_image_of_a_movie_may_be_its_files() -> None:
     viewer = ViewerModel()
     masks = np.zeros((3, 8, 8), np.uint16)
