@@ -381,6 +381,25 @@ def test_a_heart_that_is_gone_has_no_ratio(
 
 
 @pytest.mark.gui
+def test_a_mask_that_cannot_be_measured_shows_and_saves_no_numbers(
+    viewer: Any, tmp_path: Path
+) -> None:
+    layers = add_chest(viewer, chest(unit=True))
+    widget = open_widget(viewer)
+    assert widget.film.ratio.text() == "0.500"
+    layers[0].translate = (3, 0)  # a structure that lies elsewhere
+    widget.film.again.click()
+    assert "grid" in widget.message.text()
+    assert widget.film.ratio.text() == ""
+    assert {value.text() for value in widget.film.values.values()} == {""}
+    widget.save_csv(tmp_path / "film.csv")
+    assert not (tmp_path / "film.csv").exists()
+    layers[0].translate = (0, 0)
+    widget.film.again.click()
+    assert widget.film.ratio.text() == "0.500"
+
+
+@pytest.mark.gui
 def test_lines_can_be_dragged_with_the_mouse(viewer: Any, qtbot: Any) -> None:
     add_chest(viewer, chest(unit=False))
     widget = open_widget(viewer)

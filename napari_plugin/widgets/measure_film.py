@@ -101,9 +101,12 @@ class FilmPage(QWidget):
     def _measured(self) -> ChestMeasurement | None:
         if not self._parts:
             return None
-        return self.message.attempt(
+        found = self.message.attempt(
             lambda: measure(segmentation_from_layers(self._parts))
         )
+        if found is None:
+            self._clear()
+        return found
 
     def _draw(self, found: ChestMeasurement) -> None:
         self._plain = found
@@ -155,6 +158,12 @@ class FilmPage(QWidget):
         for name, _, unit in _FILM:
             self.values[name].setText(_in_words(getattr(film, name), unit, film.unit))
         self.units.setText(_about_units(film))
+
+    def _clear(self) -> None:
+        """Take the numbers away: they are of no mask that is there."""
+        self.film = self._plain = None
+        for text in (self.ratio, self.origin, self.units, *self.values.values()):
+            text.setText("")
 
     def end(self) -> None:
         """Take the lines away."""
