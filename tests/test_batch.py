@@ -1148,7 +1148,7 @@ def test_dask_gives_the_same_tree(
     # The workers, here threads, draw nothing: their pictures would be lost.
     monkeypatch.setattr(work_module, "thumbnail", None)
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0"
     ) as cluster:
         address = cluster.scheduler_address
         with executor(address, numbers, {"pause": 0.0}) as execute:
@@ -1171,7 +1171,7 @@ def test_killed_dask_workers_cost_nothing(tmp_path: Path) -> None:
     plan = make_plan([tmp_path / "in"], tmp_path / "dask", NUMBERED)
     killed: list[int] = []
     with distributed.LocalCluster(
-        n_workers=3, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=3, threads_per_worker=1, processes=True, dashboard_address=":0"
     ) as cluster:
 
         def look(progress: Progress) -> None:
@@ -1230,7 +1230,7 @@ def test_dask_without_a_worker_says_that_it_waits(
         raise KeyboardInterrupt
 
     with distributed.LocalCluster(
-        n_workers=0, processes=False, dashboard_address=None
+        n_workers=0, processes=False, dashboard_address=":0"
     ) as cluster:
         address = cluster.scheduler_address
         with dask.executor(address, numbers, {}, say) as execute:

@@ -118,6 +118,51 @@ def test_a_mended_mask_outlives_runs_in_other_forms(
     assert list(find_masks(tmp_path / "out")) == ["0"]  # the model's other has gone
 
 
+def heart_of(folder: Path) -> Path:
+    return folder / "out" / "a" / "heart.png"
+
+
+@pytest.mark.parametrize("reruns", [0, 1])
+def test_a_mask_of_which_one_structure_was_mended_stays_whole(
+    tmp_path: Path, reruns: int
+) -> None:
+    """The person has looked at the other structures too."""
+    write_number(tmp_path / "in" / "a.png", 9)
+    run(tmp_path, ChestPredictor(), split_labels=True)
+    heart = read_image(heart_of(tmp_path)).pixels
+    heart[:, 5, 1:-1] = 255
+    PillowImage.fromarray(heart[0]).save(heart_of(tmp_path))
+    mended = tree(heart_of(tmp_path).parent)
+    for _ in range(reruns):
+        assert run(tmp_path, ChestPredictor(), split_labels=True).skipped == 1
+    assert run(tmp_path, ChestPredictor(), format="nii.gz").done == 1
+    assert tree(heart_of(tmp_path).parent) == mended
+    assert row(tmp_path, "a.png")["message"].count("was changed since") == 1
+    assert run(tmp_path, ChestPredictor(), split_labels=True).skipped == 1
+    assert tree(heart_of(tmp_path).parent) == mended
+    assert list(find_masks(tmp_path / "out")) == ["a"]  # the model's other has gone
+
+
+@pytest.mark.parametrize("reruns", [0, 1])
+def test_maps_beside_a_mask_that_is_kept_stay(tmp_path: Path, reruns: int) -> None:
+    """The other model was not run on this film."""
+    films(tmp_path, 1)
+    run(tmp_path, probabilities=True)
+    mend(tmp_path / "out" / "0.png")
+    for _ in range(reruns):
+        run(tmp_path, probabilities=True)
+    assert run(tmp_path, other_model()).skipped == 1
+    assert len(list((tmp_path / "out").glob("*_probabilities.*"))) == 1
+    assert "_probabilities" not in row(tmp_path, "0.png")["message"]
+
+
+def other_model() -> NumberPredictor:
+    predictor = NumberPredictor()
+    facts = {**predictor.describe(), "model_hash": "1" * 64}
+    predictor.describe = lambda: facts  # type: ignore[method-assign]
+    return predictor
+
+
 def test_maps_of_another_model_or_image_do_not_stay(tmp_path: Path) -> None:
     films(tmp_path, 3)
     run(tmp_path, probabilities=True)
@@ -129,10 +174,7 @@ def test_maps_of_another_model_or_image_do_not_stay(tmp_path: Path) -> None:
     assert sorted((tmp_path / "out").glob("*_probabilities.*")) == found[1:]
     run(tmp_path, probabilities=True)
     found[2].write_bytes(b"changed since")
-    other = NumberPredictor()
-    facts = {**other.describe(), "model_hash": "1" * 64}
-    other.describe = lambda: facts  # type: ignore[method-assign]
-    run(tmp_path, other)
+    run(tmp_path, other_model())
     assert sorted((tmp_path / "out").glob("*_probabilities.*")) == found[2:]
     assert "2_probabilities" in row(tmp_path, "2.png")["message"]
 

@@ -809,7 +809,7 @@ def test_dask_runs_what_the_command_line_would(
     write_folder(tmp_path / "in", 3)
     words = ["predict", str(tmp_path / "in"), "--model", str(tmp_path / "m"), "-o"]
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
     ) as cluster:
         address = cluster.scheduler_address
         assert cli.run([*words, str(tmp_path / "dask"), "--dask", address]) == 0

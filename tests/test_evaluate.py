@@ -321,6 +321,20 @@ def test_cases_may_be_called_as_structures_are(tmp_path: Path, layout: str) -> N
         assert (read_masks(files).mask == chest().mask).all()
 
 
+def test_a_structure_may_have_been_drawn_under_another_name(tmp_path: Path) -> None:
+    """In a folder of its name; a file that states another structure is refused."""
+    mask = chest().structure("heart").astype(np.uint8)
+    for case, name in (("a", "label_1"), ("b", "Heart")):
+        drawn = LabelSet((Label(1, name, "#ff0000"),), "exclusive")
+        (tmp_path / "heart").mkdir(exist_ok=True)
+        seg = Segmentation(mask, drawn, PIXELS)
+        write_segmentation(seg, tmp_path / "heart" / f"{case}.png")
+    found = find_masks(tmp_path)
+    assert list(found) == ["a", "b"]
+    for files in found.values():
+        assert (read_masks(files).structure("heart") == mask).all()
+
+
 def test_the_output_of_a_run_is_searched_whole(tmp_path: Path) -> None:
     """Films in a folder called masks are no masks beside images."""
     for name in ("a", "masks/b"):

@@ -19,9 +19,9 @@ def remove_superseded(
 ) -> tuple[str, ...]:
     """Remove the files of ``before`` that ``entry`` has written in another form.
 
-    Only files that still have the recorded bytes are removed, and none that a person
-    has mended; maps where the case has a new one of the same kind, or is of another
-    model or image now.
+    A mask is one, whatever its number of files: it goes if all of them still have the
+    recorded bytes and no person has mended it. A map goes by itself, where the case has
+    a new one of its kind, or another model or image was run.
 
     Args:
         before: What an earlier run left of the case.
@@ -30,7 +30,7 @@ def remove_superseded(
         kept: Outputs that the cases of this run have.
 
     Returns:
-        A line for each file that stays because somebody has changed it.
+        A line for each mask or map that stays because somebody has changed it.
 
     Raises:
         DiskError: If a file cannot be removed.
@@ -39,27 +39,39 @@ def remove_superseded(
         return ()
     new = {output.path for output in entry.outputs}
     kinds = set(map(_kind, new))
-    stale = (before.model, before.sha256) != (entry.model, entry.sha256)
+    other = (before.model, before.sha256) != (entry.model, entry.sha256)
+    stale = other and not entry.mended  # nothing was run on a mask that is kept
+    there = [
+        output
+        for output in before.outputs
+        if output.path not in new | set(kept) and (out / output.path).is_file()
+    ]
+    masks = [x for x in there if _kind(x.path) == "mask"]
+    maps = [x for x in there if x not in masks and (stale or _kind(x.path) in kinds)]
     notes = []
-    for old in before.outputs:
-        path = out / old.path
-        replaced = old.path not in new and (stale or _kind(old.path) in kinds)
-        if not replaced or old.path in kept or not path.is_file():
-            continue
-        if before.mended or hash_file(path) != old.sha256:
+    for files in (masks, *([x] for x in maps)):
+        changed = [x.path for x in files if hash_file(out / x.path) != x.sha256]
+        if files is masks and before.mended:
+            changed = changed or [x.path for x in files]
+        if changed:
             notes.append(
-                f"{old.path} of an earlier run was changed since and stays beside "
+                f"{changed[0]} of an earlier run was changed since and stays beside "
                 f"{entry.outputs[0].path}; remove one of them"
             )
-            continue
-        try:
-            path.unlink()
-        except OSError as error:
-            raise write_error(path, error) from error
-        if path.parent != out:
-            with suppress(OSError):  # not empty
-                path.parent.rmdir()
+        else:
+            for x in files:
+                _remove(out, out / x.path)
     return tuple(notes)
+
+
+def _remove(out: Path, path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError as error:
+        raise write_error(path, error) from error
+    if path.parent != out:
+        with suppress(OSError):  # not empty
+            path.parent.rmdir()
 
 
 def _kind(path: str) -> str:

@@ -92,7 +92,7 @@ def find_masks(folder: Path, labels: LabelSet | None = None) -> dict[str, MaskFi
     for path in _files(root):
         relative = path.relative_to(root)
         case, structure = split_name(relative, names)
-        if structure is not None and _states_others(path, structure):
+        if structure is not None and _states_others(path, structure, names):
             case, structure = split_name(relative, ())
         before = _rival(wholes.get(case), parts.get(case, {}), structure)
         if before is not None:
@@ -111,11 +111,19 @@ def find_masks(folder: Path, labels: LabelSet | None = None) -> dict[str, MaskFi
     return dict(sorted(found.items()))
 
 
-def _states_others(path: Path, structure: str) -> bool:
-    """Return whether a file says that it holds something else than one structure."""
+def _states_others(path: Path, structure: str, names: Sequence[str]) -> bool:
+    """Return whether a file says that it holds something else than one structure.
+
+    A single label that has another name is that structure, unless it is known as
+    another: masks that are drawn in a viewer are called "label_1" and the like.
+    """
     with suppress(FileError):  # told when it is read
         labels = stated_labels(path)
-        return labels is not None and labels.names != (structure,)
+        if labels is None:
+            return False
+        (first, *others) = labels.names
+        known = first != structure and first in names
+        return labels.kind == "instances" or bool(others) or known
     return False
 
 
