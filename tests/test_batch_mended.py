@@ -141,6 +141,7 @@ def test_a_mask_of_which_one_structure_was_mended_stays_whole(
     assert run(tmp_path, ChestPredictor(), split_labels=True).skipped == 1
     assert tree(heart_of(tmp_path).parent) == mended
     assert list(find_masks(tmp_path / "out")) == ["a"]  # the model's other has gone
+    assert "remove one of them" not in row(tmp_path, "a.png")["message"]
 
 
 @pytest.mark.parametrize("reruns", [0, 1])

@@ -22,6 +22,7 @@ from medseg.batch.journal import (
 )
 from medseg.batch.notes import notes_of
 from medseg.batch.result import measure_mask
+from medseg.batch.superseded import ONE_OF_TWO
 from medseg.errors import MedsegError, PlanError
 from medseg.io import probe, read_image
 from medseg.io.lock import LOCK_NAME
@@ -87,7 +88,8 @@ def keep_mended(entries: Entries, item: Item, job: Job) -> Entry | None:
     if grid:
         return _refused(entry, grid)
     found = [path for path in item.outputs if (job.out / path).is_file()]
-    warnings = tuple(dict.fromkeys((*entry.warnings, KEPT)))
+    earlier = (x for x in entry.warnings if not x.endswith(ONE_OF_TWO))
+    warnings = tuple(dict.fromkeys((*earlier, KEPT)))
     measures = measure_mask(seg)
     outputs = tuple(Output.of(job.out, path) for path in found)
     return replace(entry, outputs=outputs, measures=measures, warnings=warnings)

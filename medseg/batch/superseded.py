@@ -13,6 +13,9 @@ from medseg.batch.journal import Entry, hash_file
 from medseg.io.atomic import write_error
 from medseg.io.mask_folder import MAPS, stem
 
+ONE_OF_TWO = "remove one of them"
+"""What the line about a file that stays ends with; of that run alone."""
+
 
 def remove_superseded(
     before: Entry | None, entry: Entry, out: Path, kept: Collection[str]
@@ -56,7 +59,7 @@ def remove_superseded(
         if changed:
             notes.append(
                 f"{changed[0]} of an earlier run was changed since and stays beside "
-                f"{entry.outputs[0].path}; remove one of them"
+                f"{entry.outputs[0].path}; {ONE_OF_TWO}"
             )
         else:
             for x in files:
