@@ -951,6 +951,57 @@ def test_a_film_opened_after_its_mask_is_taken(make_napari_viewer, qtbot) -> Non
 
 
 @pytest.mark.gui
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("first", ["film", "mask"])
+def test_the_film_of_a_mask_s_name_takes_the_place_of_another(
+    make_napari_viewer, qtbot, first, asked
+) -> None:
+    viewer = make_napari_viewer(strict_qt=True)
+
+    def open_other() -> None:
+        film = open_film(viewer, "a", "/films/a.png")
+        segment_film(viewer, film)
+
+    def open_mask():
+        mask = mask_file_layer(viewer, "/films/b_mask.png")
+        names = LabelSet((Label(1, "heart", "#e0524d"),), "exclusive")
+        mask.metadata["medseg"]["labels"] = names
+        return mask
+
+    widget = refine(viewer)
+    if first == "film":
+        open_other()
+        mask = open_mask()
+    else:
+        mask = open_mask()
+        open_other()
+    qtbot.wait(50)
+    widget.form.mask.choose(mask)
+    qtbot.waitUntil(lambda: worked_on(widget) == ("a", "heart probability (a)"))
+    if asked:
+        widget.form.image.activated.emit(widget.form.image.currentIndex())
+    open_film(viewer, "b", "/films/b.png")
+    qtbot.wait(50)
+    assert worked_on(widget) == (("a", "heart probability (a)") if asked else ("b", ""))
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("known", [True, False])
+def test_a_new_mask_is_of_the_image_that_is_chosen(make_napari_viewer, known) -> None:
+    viewer = make_napari_viewer(strict_qt=True)
+    for name in "AB":
+        if known:
+            open_film(viewer, name, None)
+        else:
+            viewer.add_image(np.zeros((48, 48)), name=name)
+    widget = refine(viewer)
+    for name in "ABA":
+        widget.form.image.choose(viewer.layers[name])
+        widget.form.new_mask.click()
+        assert worked_on(widget) == (name, "")
+
+
+@pytest.mark.gui
 def test_an_unnamed_mask_gets_no_map_unasked(make_napari_viewer) -> None:
     viewer = make_napari_viewer(strict_qt=True)
     film = open_film(viewer, "film", "/a/film.png")
