@@ -10,6 +10,7 @@ from medseg.errors import ConfigError
 from medseg.napari_plugin._writer import saved_text
 from medseg.napari_plugin.beside import layer_data, members, place_beside, save, taken
 from medseg.napari_plugin.layers import (
+    KEY,
     PLACE,
     facts,
     facts_of,
@@ -17,6 +18,7 @@ from medseg.napari_plugin.layers import (
     is_mask,
     parts,
 )
+from medseg.napari_plugin.origin import file_of
 from medseg.napari_plugin.unsaved import unwrap, watch_over
 
 if TYPE_CHECKING:
@@ -35,15 +37,17 @@ def new_mask(viewer: napari.viewer.Viewer) -> None:
     data, meta = parts(image)
     ndim = data.ndim - bool(meta.get("rgb"))
     known = facts_of(image)
+    own = facts(
+        geometry_if_known(image),
+        source=known.get("source") or file_of(image) or None,
+        frames=known.get("frames"),
+    )
+    own[KEY]["image"] = known.get("image") or image.name
     watch_over(viewer)
     viewer.add_labels(
         np.zeros(data.shape[:ndim], np.uint16),
         name=f"{image.name} mask",
-        metadata=facts(
-            geometry_if_known(image),
-            source=known.get("source"),
-            frames=known.get("frames"),
-        ),
+        metadata=own,
         **{key: getattr(image, key) for key in PLACE},
     )
 

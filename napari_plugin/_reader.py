@@ -23,7 +23,7 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".ima"),
 )
 # Words at the end of a name that tell a mask of another program from an image.
-_MASK_WORDS = ("mask", "masks", "seg", "segmentation", "label", "labels")
+MASK_WORDS = ("mask", "masks", "seg", "segmentation", "label", "labels")
 _FEW = 32
 _LOOK_AT = 2000
 _TABLES = {"track": "man_track.txt", "result": "res_track.txt"}
@@ -166,7 +166,7 @@ def _mask(path: Path) -> Segmentation | None:
     if labelled:
         return read_segmentation(path)
     words = _name(path).lower().replace("-", "_").split("_")
-    if words[-1] in _MASK_WORDS and integers and channels == 1:
+    if words[-1] in MASK_WORDS and integers and channels == 1:
         return _foreign_mask(path)
     return None
 

@@ -27,8 +27,9 @@ from medseg.napari_plugin.layers import (
     geometry_if_known,
     structure_layer_name,
 )
+from medseg.napari_plugin.origin import file_of
 from medseg.napari_plugin.scope import Index, Planes, position
-from medseg.napari_plugin.unsaved import file_of, keeper_of
+from medseg.napari_plugin.unsaved import keeper_of
 from medseg.napari_plugin.worker.job import Item
 
 if TYPE_CHECKING:

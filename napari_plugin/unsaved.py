@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from medseg.io.mask_folder import stem
 from medseg.napari_plugin import recovery
 from medseg.napari_plugin.autosave import BUDGET_S, MaskWatch
 from medseg.napari_plugin.layers import facts_of, is_mask, mask_file
 from medseg.napari_plugin.mask_journal import Header, JournalWriter, read_header
+from medseg.napari_plugin.origin import file_of, own_image
 from medseg.napari_plugin.recovery import FileState, Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels
+    from napari.layers import Labels
 
 _CLOSING_S = 2.0
 
@@ -250,38 +250,12 @@ class MaskKeeper:
         return open_journal
 
 
-def image_of(viewer: ViewerModel, layer: Labels) -> Image | None:
-    """Return the image under a mask: of its file if that is known, else of its shape.
-
-    Of several the one that the mask's own file is named after (``film_mask.png``,
-    ``film.nii.gz``) comes first. Colour images have a last axis more.
-    """
-    from napari.layers import Image
-
-    images = [x for x in viewer.layers if isinstance(x, Image) and not x.multiscale]
-    shape = tuple(layer.data.shape)
-    fitting = [
-        x for x in images if tuple(x.data.shape[: x.data.ndim - bool(x.rgb)]) == shape
-    ]
-    source = facts_of(layer).get("source")
-    of_source = [x for x in fitting if source and facts_of(x).get("path") == source]
-    own = stem(Path(mask_file(layer)).name).removesuffix("_mask")
-    named = [x for x in fitting if own and stem(Path(file_of(x)).name) == own]
-    from_file = [x for x in fitting if facts_of(x).get("path")]
-    return next(iter(of_source + named + from_file + fitting), None)
-
-
-def file_of(layer: Image) -> str:
-    """Return the file that an image came from, empty if none."""
-    return str(facts_of(layer).get("path") or layer.source.path or "")
-
-
 def _header(
     viewer: ViewerModel | None, layer: Labels, mask_path: str, known: FileState | None
 ) -> Header:
     image_path = str(facts_of(layer).get("source") or "")
     if not image_path and viewer is not None:
-        image = image_of(viewer, layer)
+        image = own_image(viewer, layer)
         image_path = "" if image is None else file_of(image)
     return Header(
         name=layer.name,

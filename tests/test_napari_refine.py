@@ -951,6 +951,57 @@ def test_a_film_opened_after_its_mask_is_taken(make_napari_viewer, qtbot) -> Non
 
 
 @pytest.mark.gui
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("first", ["film", "mask"])
+def test_the_film_of_a_mask_s_name_takes_the_place_of_another(
+    make_napari_viewer, qtbot, first, asked
+) -> None:
+    viewer = make_napari_viewer(strict_qt=True)
+
+    def open_other() -> None:
+        film = open_film(viewer, "a", "/films/a.png")
+        segment_film(viewer, film)
+
+    def open_mask():
+        mask = mask_file_layer(viewer, "/films/b_mask.png")
+        names = LabelSet((Label(1, "heart", "#e0524d"),), "exclusive")
+        mask.metadata["medseg"]["labels"] = names
+        return mask
+
+    widget = refine(viewer)
+    if first == "film":
+        open_other()
+        mask = open_mask()
+    else:
+        mask = open_mask()
+        open_other()
+    qtbot.wait(50)
+    widget.form.mask.choose(mask)
+    qtbot.waitUntil(lambda: worked_on(widget) == ("a", "heart probability (a)"))
+    if asked:
+        widget.form.image.activated.emit(widget.form.image.currentIndex())
+    open_film(viewer, "b", "/films/b.png")
+    qtbot.wait(50)
+    assert worked_on(widget) == (("a", "heart probability (a)") if asked else ("b", ""))
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("known", [True, False])
+def test_a_new_mask_is_of_the_image_that_is_chosen(make_napari_viewer, known) -> None:
+    viewer = make_napari_viewer(strict_qt=True)
+    for name in "AB":
+        if known:
+            open_film(viewer, name, None)
+        else:
+            viewer.add_image(np.zeros((48, 48)), name=name)
+    widget = refine(viewer)
+    for name in "ABA":
+        widget.form.image.choose(viewer.layers[name])
+        widget.form.new_mask.click()
+        assert worked_on(widget) == (name, "")
+
+
+@pytest.mark.gui
 def test_an_unnamed_mask_gets_no_map_unasked(make_napari_viewer) -> None:
     viewer = make_napari_viewer(strict_qt=True)
     film = open_film(viewer, "film", "/a/film.png")
@@ -981,17 +1032,57 @@ def test_the_image_of_a_mask_is_that_of_its_file_or_of_none() -> None:
     mask.metadata["medseg"]["image"] = "film channel 1"
     assert own_image(viewer, mask) is channels[1]
     viewer.add_image(np.zeros((9, 48)), metadata=facts(PLANE, path="/a/film.png"))
-    foreign = viewer.add_labels(np.zeros((48, 48), np.uint8))
-    assert own_image(viewer, foreign) is not None  # it states nothing
 
 
-@pytest.mark.parametrize("file", ["/a/two_mask.png", "/b/two.nii.gz", "/a/two_mask"])
+def mask_file_layer(viewer, path: str, source: str | None = None):
+    known = facts(PLANE, path=path, source=source)
+    return viewer.add_labels(disc(radius=8).astype(np.uint8), metadata=known)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("/a/two_mask.png", "/b/two.nii.gz", "/a/two_mask"),
+        *("/a/two-Seg.nii.gz", "/b/two_labels.tif"),
+    ],
+)
 def test_a_mask_that_states_no_image_belongs_to_that_of_its_name(file: str) -> None:
     viewer = ViewerModel()
     films = [open_film(viewer, n, f"/a/{n}.png") for n in ("one", "two", "three")]
-    known = facts(PLANE, path=file)
-    mask = viewer.add_labels(np.zeros((48, 48), np.uint8), metadata=known)
-    assert own_image(viewer, mask) is films[1]
+    assert own_image(viewer, mask_file_layer(viewer, file)) is films[1]
+
+
+def test_of_films_of_one_name_the_mask_s_is_that_of_its_folder() -> None:
+    viewer = ViewerModel()
+    films = [open_film(viewer, "ct", f"/{n}/ct.png") for n in ("one", "two")]
+    assert own_image(viewer, mask_file_layer(viewer, "/two/ct_mask.png")) is films[1]
+    assert own_image(viewer, mask_file_layer(viewer, "/masks/ct.png")) is None
+
+
+def test_a_mask_that_nothing_is_known_of_has_the_only_image_or_none() -> None:
+    viewer = ViewerModel()
+    drawn = viewer.add_labels(np.zeros((48, 48), np.uint8))
+    masks = drawn, mask_file_layer(viewer, "/a/strange.png")
+    segment_film(viewer, open_film(viewer, "small", "/a/small.png"))
+    viewer.layers.remove("small")  # its map is no image
+    assert [own_image(viewer, m) for m in masks] == [None, None]
+    channels = [open_film(viewer, n, "/a/one.png") for n in ("red", "green")]
+    assert [own_image(viewer, m) for m in masks] == [channels[0]] * 2
+    viewer.add_image(np.zeros((48, 48)))
+    assert [own_image(viewer, m) for m in masks] == [None, None]
+
+
+def test_labels_that_napari_made_of_an_image_are_of_it_or_of_another() -> None:
+    viewer = ViewerModel()
+    label_file, film = "/a/film_gt.png", open_film(viewer, "film", "/a/film.png")
+    mask = mask_file_layer(viewer, label_file, source=label_file)
+    assert own_image(viewer, mask) is film
+    other = open_film(viewer, "other", "/a/other.png")
+    assert own_image(viewer, mask) is None
+    alike = mask_file_layer(viewer, "/labels/other.png", source="/labels/other.png")
+    assert own_image(viewer, alike) is other
+    its_own = open_film(viewer, "film_gt", label_file)  # it was no mask of another
+    assert own_image(viewer, mask) is its_own
 
 
 def test_the_image_of_a_movie_may_be_its_files() -> None:

@@ -36,7 +36,9 @@ from medseg.labels import Label, LabelSet, chest_labels
 from medseg.lineage import TrackRow
 from medseg.napari_plugin import _commands, _reader, _writer, beside, recovery, unsaved
 from medseg.napari_plugin.layers import (
+    KEY,
     LayerData,
+    facts,
     facts_of,
     geometry_of,
     image_layers,
@@ -386,6 +388,25 @@ def test_an_empty_mask_lies_on_its_image(tmp_path: Path) -> None:
     viewer.layers.clear()
     with pytest.raises(ConfigError, match="no image is open"):
         _commands.new_mask(viewer)
+
+
+def test_a_new_mask_states_its_image_whoever_opened_it(tmp_path: Path) -> None:
+    path = tmp_path / "film.png"
+    write_image(Image(np.zeros((1, 4, 5), np.uint8), Geometry.pixels(2)), path)
+    viewer = ViewerModel()
+    with layer_source(path=str(path), reader_plugin="napari"):
+        viewer.add_image(np.zeros((4, 5)), name="film")
+    _commands.new_mask(viewer)
+    assert facts_of(viewer.layers[-1])["source"] == str(path)
+    assert facts_of(viewer.layers[-1])["image"] == "film"
+    _commands.save_beside(viewer)
+    assert (tmp_path / "film_mask.png").exists()
+    stated = {**facts(None, source="a/chest.png")[KEY], "image": "chest"}
+    of_it = {KEY: {**stated, "role": "probability"}}
+    viewer.add_image(np.zeros((4, 5)), name="heart probability", metadata=of_it)
+    _commands.new_mask(viewer)  # of a map: its image is that of the map
+    known = facts_of(viewer.layers[-1])
+    assert (known["source"], known["image"]) == ("a/chest.png", "chest")
 
 
 def test_masks_are_saved_beside_their_image(tmp_path: Path) -> None:

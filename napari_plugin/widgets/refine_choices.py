@@ -11,7 +11,7 @@ from qtpy.QtCore import QSignalBlocker, QTimer
 from medseg.napari_plugin.layers import facts_of
 from medseg.napari_plugin.mender import Mender
 from medseg.napari_plugin.origin import fits, is_image, own_image, own_maps
-from medseg.napari_plugin.widgets.layer_combo import follow
+from medseg.napari_plugin.widgets.layer_combo import LayerCombo, follow
 from medseg.napari_plugin.widgets.refine_form import RefineForm
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class RefineChoices:
         form.mask.choose(viewer.layers.selection.active)
         self._known = WeakSet(viewer.layers)
         self._structure = ""  # for which a map was looked for
+        self._asked: set[LayerCombo] = set()  # those a person has chosen in
         self._adding = QTimer(form.mask, interval=0, singleShot=True)
         self._adding.timeout.connect(self._know)
         follow(form.mask, viewer.layers.events, ("inserted",), self._added)
@@ -46,6 +47,8 @@ class RefineChoices:
         form.mask.activated.connect(lambda _: self._select())
         form.image.currentIndexChanged.connect(self.images_changed)
         form.probability.currentIndexChanged.connect(self.images_changed)
+        form.image.activated.connect(lambda _: self._asked.add(form.image))
+        form.probability.activated.connect(lambda _: self._asked.add(form.probability))
         form.label.chosen.connect(self._label_changed)
         form.new_mask.clicked.connect(self.new_mask)
 
@@ -54,15 +57,25 @@ class RefineChoices:
         self._adding.start()
 
     def _know(self) -> None:
-        """Take what has come for a mask that had none; what was refused stays so."""
+        """Take what has come and is the mask's own; what was refused stays so."""
         new = [x for x in self._viewer.layers if x not in self._known]
         self._known = WeakSet(self._viewer.layers)
         form = self._form
-        image, own = self._image_for(form.mask.layer), self._map_for(form.mask.layer)
-        if form.image.layer is None and image in new:
+        image = self._image_for(form.mask.layer)
+        came = image in new and self._is_free(form.image)
+        if came:
             form.image.choose(image)
-        if form.probability.layer is None and own in new:
+        own = self._map_for(form.mask.layer)
+        # Where another image came, the map that was chosen is none of it.
+        if (came and self._is_free(form.probability)) or (
+            form.probability.layer is None and own in new
+        ):
             form.probability.choose(own)
+
+    def _is_free(self, combo: LayerCombo) -> bool:
+        """Return whether a choice may still follow the mask: no person has made it."""
+        mask = self._form.mask.layer
+        return combo.layer is None or (mask is not None and combo not in self._asked)
 
     def _selected(self, event: Any) -> None:
         """Work on the mask that a person selects in napari's list."""
@@ -88,6 +101,7 @@ class RefineChoices:
             form.image.choose(self._image_for(layer))
             form.probability.choose(self._map_for(layer))
         self._structure = self._edited(layer)
+        self._asked.clear()
         self.images_changed()
         self._explain_protection(layer)
         stack = layer is not None and layer.ndim > 2
