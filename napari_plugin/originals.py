@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def image_at(target: Path, layers: Sequence[LayerData], viewer: Any = None) -> str:
     """Return the image that a save to ``target`` would write over, empty if none.
 
-    Images are those that are open and those that an open mask was made of.
+    Images are those that are open and those that an open mask was made of. A mask may
+    lie in the folder of its series or movie: its own file is no image.
 
     Args:
         target: A file, or the folder that files are written into.
@@ -26,10 +27,13 @@ def image_at(target: Path, layers: Sequence[LayerData], viewer: Any = None) -> s
     """
     from napari import current_viewer
 
+    from medseg.napari_plugin.unsaved import files_of
+
     viewer = viewer or current_viewer()
     others = () if viewer is None else viewer.layers
     images = {_image_file(x) for x in (*layers, *others)} - {""}
     own = {Path(f).resolve() for x in layers if (f := mask_file(x))}
+    own = own.union(*(files_of(x[0]) for x in layers))
     return next((f for f in sorted(images) if _hits(target, Path(f), own)), "")
 
 

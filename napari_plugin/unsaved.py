@@ -66,6 +66,16 @@ def mark_saved(data: Any, path: str | Path) -> None:
                 keeper.mark_saved(layer, path)
 
 
+def files_of(data: Any) -> set[Path]:
+    """Return the files that the mask whose array is ``data`` was read from or saved to.
+
+    For writers, as `mark_saved`.
+    """
+    keepers = list(_keepers.values())
+    own = [(k, x) for k in keepers for x in k.layers if x.data is data]
+    return {file for keeper, layer in own for file in keeper.files(layer)}
+
+
 def unwrap(thing: Any) -> Any:
     """Return the viewer or layer itself: plugins are given a proxy of it.
 
@@ -99,7 +109,7 @@ class MaskKeeper:
     @property
     def layers(self) -> list[Labels]:
         """All masks that are followed."""
-        return [watch.layer for watch in self._watches.values()]
+        return [watch.layer for watch in list(self._watches.values())]
 
     @property
     def unsaved(self) -> list[Labels]:
@@ -119,13 +129,16 @@ class MaskKeeper:
         """Return the file that the mask was last saved to, empty if none."""
         return self._saved.get(id(unwrap(layer)), "")
 
+    def files(self, layer: Labels) -> dict[Path, FileState]:
+        """Return the files that the mask was read from or saved to, as they were."""
+        return dict(self._files.get(id(unwrap(layer)), {}))
+
     def file_state(self, layer: Labels, path: str | Path) -> FileState | None:
         """Return a file as it was when the mask was last read from or saved to it.
 
         None if it never was.
         """
-        known = self._files.get(id(unwrap(layer)), {})
-        return known.get(Path(path).resolve())
+        return self.files(layer).get(Path(path).resolve())
 
     def save(self, budget: float = BUDGET_S) -> bool:
         """Journal what changed, for at most ``budget`` seconds.

@@ -665,6 +665,38 @@ def test_the_frames_of_a_movie_are_not_written_over(tmp_path: Path) -> None:
         _writer.save_mask(tmp_path / "01.png", structures, viewer)
 
 
+def test_a_mask_is_saved_again_into_the_folder_of_its_movie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "ser"
+    folder.mkdir()
+    for number in range(2):
+        frame = Image(np.zeros((1, 8, 9), np.uint8), Geometry.pixels(2))
+        write_image(frame, folder / f"t00{number}.tif")
+    viewer = viewer_with(*movie_layers(open_movie(folder), "ser"))
+    monkeypatch.setattr("napari.current_viewer", lambda: viewer)
+    frames = [x.read_bytes() for x in sorted(folder.iterdir())]
+    for _ in range(2):
+        viewer.layers.selection = {viewer.layers[0]}
+        _commands.new_mask(viewer)
+    _, mask, other = viewer.layers
+    keeper, own = unsaved.keeper_of(viewer), folder / "cells_mask.tif"
+    for column in (1, 5):  # the second time it is the mask's own file
+        mask.paint((0, 4, column), 1)
+        _writer.write_mask(str(own), *mask.as_layer_data_tuple()[:2])
+        assert keeper.unsaved == []
+    assert read_segmentation(own).mask[0, 4, 5] == 1
+    result = folder / "cells_RES"
+    assert [beside.save(viewer, [mask], result) for _ in range(2)] == [result] * 2
+    assert beside.last_place(viewer, [mask]) == result
+    for layer, file in ((other, "cells_mask.tif"), (mask, "t000.tif")):
+        with pytest.raises(FileError, match="over the image ser"):
+            _writer.write_mask(str(folder / file), *layer.as_layer_data_tuple()[:2])
+    rewritten(own, (1, 7, 8))
+    assert "changed since" in beside.taken(viewer, [mask], own)
+    assert [x.read_bytes() for x in sorted(folder.glob("t0*"))] == frames
+
+
 def test_several_films_of_one_size_leave_open_whose_a_mask_is(tmp_path: Path) -> None:
     other = image_layers(
         Image(np.zeros((1, 4, 5), np.uint8), GEOMETRIES["turned film"]),
