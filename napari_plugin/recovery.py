@@ -24,7 +24,7 @@ from medseg.errors import FileError, MedsegError
 from medseg.geometry import Geometry
 from medseg.labels import LabelSet
 from medseg.napari_plugin import history
-from medseg.napari_plugin.layers import PLACE, colours, facts, facts_of, mask_file
+from medseg.napari_plugin.layers import PLACE, colours, facts, facts_of, read_from
 from medseg.napari_plugin.mask_journal import (
     Header,
     Journal,
@@ -275,7 +275,7 @@ def _facts(table: dict[str, Any], header: Header) -> dict[str, Any]:
         structure=table.get("structure"),
         group=table.get("group"),
         source=table.get("source"),
-        path=header.mask_path if _free(header) else None,
+        path=header.mask_path if _free(header) and not _read_only(header) else None,
         provenance=table.get("provenance"),
         meta=table.get("meta"),
         frames=table.get("frames"),
@@ -322,9 +322,15 @@ def _free(header: Header) -> bool:
     return bool(path) and (_same(path, header.mask_print) or not os.path.exists(path))
 
 
+def _read_only(header: Header) -> bool:
+    """Return whether a movie was read from the folder, which is not where it goes."""
+    return header.mask_path == (header.meta.get("facts") or {}).get("files")
+
+
 def _file(layer: Any) -> str:
     """Return the whole path of the file that a layer came from, empty if none."""
-    path = facts_of(layer).get("path") or layer.source.path
+    known = facts_of(layer)
+    path = known.get("path") or known.get("files") or layer.source.path
     return os.path.abspath(path) if path else ""
 
 
@@ -355,8 +361,8 @@ def _open_mask(viewer: ViewerModel, header: Header) -> Labels | None:
         x
         for x in viewer.layers
         if isinstance(x, Labels)
-        and mask_file(x)
-        and os.path.abspath(header.mask_path) == os.path.abspath(mask_file(x))
+        and (own := read_from(x))
+        and os.path.abspath(header.mask_path) == os.path.abspath(own)
         and tuple(x.data.shape) == header.shape
     ]
     structure = (header.meta.get("facts") or {}).get("structure")

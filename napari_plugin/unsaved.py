@@ -20,7 +20,7 @@ from psygnal import Signal
 from medseg.io.mask_folder import stem
 from medseg.napari_plugin import recovery
 from medseg.napari_plugin.autosave import BUDGET_S, MaskWatch
-from medseg.napari_plugin.layers import facts_of, is_mask, mask_file
+from medseg.napari_plugin.layers import facts_of, is_mask, mask_file, read_from
 from medseg.napari_plugin.mask_journal import Header, JournalWriter, read_header
 from medseg.napari_plugin.recovery import FileState, Found
 
@@ -234,7 +234,7 @@ class MaskKeeper:
     def _add(self, layer: Any) -> None:
         if not is_mask(layer):
             return
-        if path := mask_file(layer):
+        if path := read_from(layer):
             self._note(layer, path)
         # Masks that our model drew are nowhere else; those of other plugins are
         # theirs, and samples are drawn again, until somebody edits them.
@@ -255,7 +255,7 @@ class MaskKeeper:
         def open_journal() -> JournalWriter:
             me = keeper()
             viewer = me._viewer() if me is not None else None
-            file = (me.saved_path(layer) if me is not None else "") or mask_file(layer)
+            file = (me.saved_path(layer) if me is not None else "") or read_from(layer)
             known = me.file_state(layer, file) if me is not None and file else None
             path = recovery.new_journal_path()
             return JournalWriter(path, _header(viewer, layer, file, known))
