@@ -27,13 +27,14 @@ def image_at(target: Path, layers: Sequence[LayerData], viewer: Any = None) -> s
     """
     from napari import current_viewer
 
-    from medseg.napari_plugin.unsaved import files_of
+    from medseg.napari_plugin.unsaved import was_saved_to
 
     viewer = viewer or current_viewer()
     others = () if viewer is None else viewer.layers
     images = {_image_file(x) for x in (*layers, *others)} - {""}
     own = {Path(f).resolve() for x in layers if (f := mask_file(x))}
-    own = own.union(*(files_of(x[0]) for x in layers))
+    if any(was_saved_to(x[0], target) for x in layers):
+        own.add(target.resolve())
     return next((f for f in sorted(images) if _hits(target, Path(f), own)), "")
 
 

@@ -66,14 +66,14 @@ def mark_saved(data: Any, path: str | Path) -> None:
                 keeper.mark_saved(layer, path)
 
 
-def files_of(data: Any) -> set[Path]:
-    """Return the files that the mask whose array is ``data`` was read from or saved to.
+def was_saved_to(data: Any, path: Path) -> bool:
+    """Return whether ``path`` is as the mask whose array is ``data`` was saved there.
 
     For writers, as `mark_saved`.
     """
     keepers = list(_keepers.values())
     own = [(k, x) for k in keepers for x in k.layers if x.data is data]
-    return {file for keeper, layer in own for file in keeper.files(layer)}
+    return any(keeper.was_saved_to(layer, path) for keeper, layer in own)
 
 
 def unwrap(thing: Any) -> Any:
@@ -97,7 +97,7 @@ class MaskKeeper:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self._watches: dict[int, MaskWatch] = {}
-        self._saved: dict[int, str] = {}
+        self._saved: dict[int, list[Path]] = {}
         self._files: dict[int, dict[Path, FileState]] = {}
         self._removed: list[tuple[float, Path]] = []
         self._stopped = False
@@ -127,18 +127,22 @@ class MaskKeeper:
 
     def saved_path(self, layer: Labels) -> str:
         """Return the file that the mask was last saved to, empty if none."""
-        return self._saved.get(id(unwrap(layer)), "")
+        saved = self._saved.get(id(unwrap(layer)))
+        return str(saved[-1]) if saved else ""
 
-    def files(self, layer: Labels) -> dict[Path, FileState]:
-        """Return the files that the mask was read from or saved to, as they were."""
-        return dict(self._files.get(id(unwrap(layer)), {}))
+    def was_saved_to(self, layer: Labels, path: Path) -> bool:
+        """Return whether a file is as the mask was saved there in this window."""
+        saved = self._saved.get(id(unwrap(layer)), [])
+        same = self.file_state(layer, path) == recovery.state_of(path)
+        return same and path.resolve() in [file.resolve() for file in saved]
 
     def file_state(self, layer: Labels, path: str | Path) -> FileState | None:
         """Return a file as it was when the mask was last read from or saved to it.
 
         None if it never was.
         """
-        return self.files(layer).get(Path(path).resolve())
+        known = self._files.get(id(unwrap(layer)), {})
+        return known.get(Path(path).resolve())
 
     def save(self, budget: float = BUDGET_S) -> bool:
         """Journal what changed, for at most ``budget`` seconds.
@@ -163,7 +167,7 @@ class MaskKeeper:
         watch = self._watches.get(id(layer))
         if watch is not None:
             watch.saved()
-            self._saved[id(layer)] = str(path)
+            self._saved.setdefault(id(layer), []).append(Path(path))
             self._note(layer, path)
             self.changed.emit()
 
