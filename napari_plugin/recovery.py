@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".maskjournal"
 _EDGE = 1 << 20
+_NOTES = frozenset({".csv", ".json", ".md", ".pdf", ".txt", ".xlsx"})
 _NAMED = ("units", "axis_labels")
 _PLACED = tuple(key for key in PLACE if key not in _NAMED)
 _number = itertools.count()
@@ -69,7 +70,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     """Return what tells one image from another, quickly also for large files.
 
     A file: SHA-256 of its size, first and last MiB. A folder: of the names and sizes
-    of its files that are not hidden. Empty if there is nothing to read.
+    of its files but hidden ones, tables and notes. Empty if there is nothing to read.
     """
     path = Path(path)
     digest = hashlib.sha256()
@@ -90,9 +91,17 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    # A file manager leaves hidden files of its own where it only looks.
-    shown = (p for p in folder.iterdir() if not p.name.startswith("."))
-    return sorted(p for p in shown if p.is_file())
+    return sorted(p for p in folder.iterdir() if _counts(p.name) and p.is_file())
+
+
+def _counts(name: str) -> bool:
+    """Return whether a file may be part of the masks or images of its folder.
+
+    A file manager leaves hidden files of its own where it only looks, and tables lie
+    beside the masks that they were made of. The lineage is part of a result.
+    """
+    note = Path(name).suffix.lower() in _NOTES and not name.endswith("_track.txt")
+    return not (note or name.startswith("."))
 
 
 @dataclass(frozen=True)

@@ -538,6 +538,7 @@ def test_structures_in_a_folder_are_not_written_over(tmp_path: Path) -> None:
     assert beside.taken(viewer, layers, target) == ""
     assert beside.save(viewer, layers, target) == tmp_path / "m"
     (tmp_path / "m" / ".DS_Store").touch()  # somebody has looked at the folder
+    (tmp_path / "m" / "areas.csv").touch()  # and measured it
     assert beside.taken(viewer, layers, target) == ""
     one = read_segmentation(tmp_path / "m").structure("heart")
     heart = LabelSet((chest_labels().labels[2],), "overlapping")
@@ -774,6 +775,31 @@ def test_mending_a_result_keeps_its_lineage(tmp_path: Path) -> None:
         3: rows[2],
         9: TrackRow(9, 2, 2),
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("tracks.csv", ""),
+        ("Notes.TXT", ""),
+        ("res_track.txt", "changed since"),
+        ("mask000.tif", "changed since"),
+        ("mask999.tif", "changed since"),
+        ("mask", "changed since"),
+    ],
+)
+def test_only_masks_and_lineage_of_a_result_count_as_its_change(
+    name: str, reason: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "01_RES"
+    _writer.save_result(folder, mothers_and_daughters(tmp_path)[0])
+    reader = _reader.get_folder_reader(str(folder))
+    assert reader is not None
+    viewer = viewer_with(*reader(str(folder)))
+    unsaved.keeper_of(viewer)
+    (folder / name).write_bytes(b"by another program")
+    found = beside.taken(viewer, [viewer.layers[0]], folder)  # type: ignore[list-item]
+    assert (reason in found) if reason else not found
 
 
 def test_a_result_that_a_run_is_writing_is_left_to_it(tmp_path: Path) -> None:
