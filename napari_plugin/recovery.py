@@ -203,7 +203,8 @@ def discard(found: Found) -> None:
 def restore(viewer: ViewerModel, found: Found) -> tuple[Labels, str]:
     """Give a mask back: into its open layer as one undo step, else as a new layer.
 
-    Where its file has changed since it is a new layer, which a save puts elsewhere.
+    Where its file has changed since, or is read as it is shown, it is a new layer, which
+    a save puts elsewhere.
     The journal stays; `discard` it when the mask is safe again.
 
     Returns:
@@ -294,10 +295,13 @@ def _facts(table: dict[str, Any], header: Header) -> dict[str, Any]:
 def _layer_for(viewer: ViewerModel, journal: Journal) -> Labels | None:
     """Return the layer that a mask goes back into; None where that is a new one.
 
-    A layer of a file that has changed since may show what others mended there.
+    A layer of a file that has changed since may show what others mended there, and one
+    that is too large for the memory takes no edits.
     """
     header = journal.header
     layer = _open_mask(viewer, header) or _opened_mask(viewer, header)
+    if layer is not None and history.is_read_as_shown(layer):
+        return None
     if layer is None or _free(header) or np.array_equal(layer.data, journal.mask):
         return layer
     return None

@@ -18,7 +18,7 @@ from medseg.errors import ConfigError
 from medseg.geometry import Geometry
 from medseg.io import read_segmentation, write_segmentation
 from medseg.labels import Label, LabelSet, chest_labels
-from medseg.napari_plugin import beside, recovery, unsaved
+from medseg.napari_plugin import beside, movies, recovery, unsaved
 from medseg.napari_plugin._reader import get_reader
 from medseg.napari_plugin.layers import facts_of
 from medseg.napari_plugin.widgets import saving
@@ -43,7 +43,9 @@ def file_of_five(folder: Path) -> Path:
 
 
 def painted_and_lost(
-    path: Path | str, structure: str = "left_lung", where: tuple[int, ...] = (5, 5)
+    path: Path | str,
+    structure: str | None = "left_lung",
+    where: tuple[int, ...] = (5, 5),
 ) -> recovery.Found:
     """Return the journal of a napari that died after one stroke on a structure."""
     viewer = ViewerModel()
@@ -175,6 +177,26 @@ def test_a_movie_of_masks_needs_saving_only_once_it_has_changed(
         assert (back.name, remark) == (layer.name, "")
         np.testing.assert_array_equal(back.data, layer.data)
     assert {x: x.read_bytes() for x in folder.iterdir()} == files
+
+
+@pytest.mark.parametrize("kind", ["instances", "overlapping"])
+def test_strokes_on_a_movie_too_large_for_the_memory_come_back_on_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(movies, "IN_MEMORY", 10)
+    folder = movie_of_masks(tmp_path / "run", kind)
+    found = painted_and_lost(
+        folder, None if kind == "instances" else "heart", (1, 20, 20)
+    )
+    viewer = ViewerModel()
+    back, remark = recovery.restore(viewer, found)
+    assert remark == ""
+    whole = np.zeros((3, 30, 33), np.uint8)
+    for frame in range(3):
+        whole[frame, 3:9, 3 + frame : 9] = 1
+    assert back.data[1, 20, 20] == 1
+    np.testing.assert_array_equal(back.data[:, :12], whole[:, :12])
+    assert unsaved.keeper_of(viewer).unsaved == [back]
 
 
 def test_a_restored_movie_goes_not_into_the_files_that_it_was_read_from(
