@@ -48,6 +48,9 @@ def layer_data(viewer: ViewerModel, layers: Sequence[Labels]) -> list[LayerData]
 def place_beside(layers: Sequence[LayerData]) -> Path:
     """Return the file of a mask: its own, or ``<image>_mask`` beside the image.
 
+    Cells of a movie go into a folder beside it, or beside that of the masks that they
+    were read from.
+
     Raises:
         ConfigError: If the layers came from no file, or from one that cannot be
             written again.
@@ -58,13 +61,14 @@ def place_beside(layers: Sequence[LayerData]) -> Path:
     path = Path(own) if own else None
     if path is not None and (path.name.endswith("_RES") if movie else True):
         return path if movie else _writable(path, known.get("source"))
-    if not known.get("source"):
+    origin = known.get("source") or (known.get("files") if movie else None)
+    if not origin:
         raise ConfigError(
             str(layers[0][1].get("name", "mask")),
             "it is not known which file it belongs to",
             "Use File > Save Selected Layers",
         )
-    image = Path(known["source"])
+    image = Path(origin)
     stem, suffix = _split(image)
     if movie:
         return result_folder(image)

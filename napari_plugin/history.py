@@ -131,10 +131,15 @@ class Block:
     before: None = None
 
 
+def is_read_as_shown(layer: Labels) -> bool:
+    """Return whether a mask stays in its files: single voxels cannot be written."""
+    return type(layer.data).__module__.startswith("dask.")
+
+
 def _check_writable(layer: Labels) -> None:
     if not layer.editable or not isinstance(layer.data.shape, tuple):
         raise ConfigError(f"layer {layer.name}", "is not editable", "Unlock it")
-    if type(layer.data).__module__.startswith("dask."):  # cannot write single pixels
+    if is_read_as_shown(layer):
         problem = "is read from its files as it is shown, as it is large"
         remedy = "Paint it with napari's own tools, or open fewer frames"
         raise ConfigError(f"layer {layer.name}", problem, remedy)

@@ -10,6 +10,8 @@ What napari has no room for travels in ``layer.metadata["medseg"]``, a dictionar
 ``group``       the same text for all layers of one mask
 ``source``      path of the image that was segmented (of an image: its own), or None
 ``path``        path of the file that the layer came from, or None
+``files``       folder of the files that a movie of masks came from, or None: they are
+                read, and no save writes into them
 ``provenance``  as in :class:`~medseg.segmentation.Segmentation`
 ``meta``        as in :class:`~medseg.image.Image`
 ``frames``      frame numbers of a movie ``(T, [Z,] Y, X)``, else None
@@ -61,6 +63,7 @@ def facts(
     group: str | None = None,
     source: str | Path | None = None,
     path: str | Path | None = None,
+    files: str | Path | None = None,
     provenance: Mapping[str, Any] | None = None,
     meta: Mapping[str, Any] | None = None,
     frames: Sequence[int] | None = None,
@@ -74,6 +77,7 @@ def facts(
             "group": group,
             "source": None if source is None else str(source),
             "path": None if path is None else str(path),
+            "files": None if files is None else str(files),
             "provenance": dict(provenance or {}),
             "meta": dict(meta or {}),
             "frames": None if frames is None else tuple(frames),
@@ -99,6 +103,14 @@ def mask_file(layer: Layer | Sequence[Any]) -> str:
         path = known.get("path")
         return "" if path is None or path == known.get("source") else str(path)
     return "" if isinstance(layer, Sequence) else str(layer.source.path or "")
+
+
+def read_from(layer: Layer | Sequence[Any]) -> str:
+    """Return the file or folder that holds a mask as it was opened, empty if none.
+
+    More than `mask_file`: not all that is read is written again.
+    """
+    return mask_file(layer) or str(facts_of(layer).get("files") or "")
 
 
 def colours(labels: LabelSet, *, structure: str | None = None) -> dict[int | None, str]:

@@ -48,12 +48,13 @@ def mask_file_layers(folder: Path, files: Mapping[int, Path]) -> list[LayerData]
     structures = labels.names if labels.kind == "overlapping" else (None,)
     layers: list[LayerData] = []
     for part, structure in zip(parts, structures, strict=True):
-        # No path: a movie is not saved into the files of its frames, so one is asked.
+        # No path: a movie is not saved into the files of its frames.
         known = facts(
             first.geometry,
             labels=labels,
             structure=structure,
             group=group,
+            files=folder,
             frames=frames,
         )
         where = placement(first.geometry, first.spatial_shape, first_frame=frames[0])

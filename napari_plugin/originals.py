@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def image_at(target: Path, layers: Sequence[LayerData], viewer: Any = None) -> str:
     """Return the image that a save to ``target`` would write over, empty if none.
 
-    Images are those that are open and those that an open mask was made of.
+    Images are those that are open and those that an open mask was made of. A mask may
+    lie in the folder of its series or movie: its own file is no image.
 
     Args:
         target: A file, or the folder that files are written into.
@@ -26,10 +27,14 @@ def image_at(target: Path, layers: Sequence[LayerData], viewer: Any = None) -> s
     """
     from napari import current_viewer
 
+    from medseg.napari_plugin.unsaved import was_saved_to
+
     viewer = viewer or current_viewer()
     others = () if viewer is None else viewer.layers
     images = {_image_file(x) for x in (*layers, *others)} - {""}
     own = {Path(f).resolve() for x in layers if (f := mask_file(x))}
+    if any(was_saved_to(x[0], target) for x in layers):
+        own.add(target.resolve())
     return next((f for f in sorted(images) if _hits(target, Path(f), own)), "")
 
 

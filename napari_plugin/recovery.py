@@ -24,7 +24,7 @@ from medseg.errors import FileError, MedsegError
 from medseg.geometry import Geometry
 from medseg.labels import LabelSet
 from medseg.napari_plugin import history
-from medseg.napari_plugin.layers import PLACE, colours, facts, facts_of, mask_file
+from medseg.napari_plugin.layers import PLACE, colours, facts, facts_of, read_from
 from medseg.napari_plugin.mask_journal import (
     Header,
     Journal,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".maskjournal"
 _EDGE = 1 << 20
+_NOTES = frozenset({".csv", ".json", ".md", ".pdf", ".txt", ".xlsx"})
 _NAMED = ("units", "axis_labels")
 _PLACED = tuple(key for key in PLACE if key not in _NAMED)
 _number = itertools.count()
@@ -69,7 +70,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     """Return what tells one image from another, quickly also for large files.
 
     A file: SHA-256 of its size, first and last MiB. A folder: of the names and sizes
-    of its files that are not hidden. Empty if there is nothing to read.
+    of its files but hidden ones, tables and notes. Empty if there is nothing to read.
     """
     path = Path(path)
     digest = hashlib.sha256()
@@ -90,9 +91,17 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    # A file manager leaves hidden files of its own where it only looks.
-    shown = (p for p in folder.iterdir() if not p.name.startswith("."))
-    return sorted(p for p in shown if p.is_file())
+    return sorted(p for p in folder.iterdir() if _counts(p.name) and p.is_file())
+
+
+def _counts(name: str) -> bool:
+    """Return whether a file may be part of the masks or images of its folder.
+
+    A file manager leaves hidden files of its own where it only looks, and tables lie
+    beside the masks that they were made of. The lineage is part of a result.
+    """
+    note = Path(name).suffix.lower() in _NOTES and not name.endswith("_track.txt")
+    return not (note or name.startswith("."))
 
 
 @dataclass(frozen=True)
@@ -194,7 +203,8 @@ def discard(found: Found) -> None:
 def restore(viewer: ViewerModel, found: Found) -> tuple[Labels, str]:
     """Give a mask back: into its open layer as one undo step, else as a new layer.
 
-    Where its file has changed since it is a new layer, which a save puts elsewhere.
+    Where its file has changed since, or is read as it is shown, it is a new layer, which
+    a save puts elsewhere.
     The journal stays; `discard` it when the mask is safe again.
 
     Returns:
@@ -275,7 +285,7 @@ def _facts(table: dict[str, Any], header: Header) -> dict[str, Any]:
         structure=table.get("structure"),
         group=table.get("group"),
         source=table.get("source"),
-        path=header.mask_path if _free(header) else None,
+        path=header.mask_path if _free(header) and not _read_only(header) else None,
         provenance=table.get("provenance"),
         meta=table.get("meta"),
         frames=table.get("frames"),
@@ -285,10 +295,13 @@ def _facts(table: dict[str, Any], header: Header) -> dict[str, Any]:
 def _layer_for(viewer: ViewerModel, journal: Journal) -> Labels | None:
     """Return the layer that a mask goes back into; None where that is a new one.
 
-    A layer of a file that has changed since may show what others mended there.
+    A layer of a file that has changed since may show what others mended there, and one
+    that is too large for the memory takes no edits.
     """
     header = journal.header
     layer = _open_mask(viewer, header) or _opened_mask(viewer, header)
+    if layer is not None and history.is_read_as_shown(layer):
+        return None
     if layer is None or _free(header) or np.array_equal(layer.data, journal.mask):
         return layer
     return None
@@ -322,9 +335,15 @@ def _free(header: Header) -> bool:
     return bool(path) and (_same(path, header.mask_print) or not os.path.exists(path))
 
 
+def _read_only(header: Header) -> bool:
+    """Return whether a movie was read from the folder, which is not where it goes."""
+    return header.mask_path == (header.meta.get("facts") or {}).get("files")
+
+
 def _file(layer: Any) -> str:
     """Return the whole path of the file that a layer came from, empty if none."""
-    path = facts_of(layer).get("path") or layer.source.path
+    known = facts_of(layer)
+    path = known.get("path") or known.get("files") or layer.source.path
     return os.path.abspath(path) if path else ""
 
 
@@ -355,8 +374,8 @@ def _open_mask(viewer: ViewerModel, header: Header) -> Labels | None:
         x
         for x in viewer.layers
         if isinstance(x, Labels)
-        and mask_file(x)
-        and os.path.abspath(header.mask_path) == os.path.abspath(mask_file(x))
+        and (own := read_from(x))
+        and os.path.abspath(header.mask_path) == os.path.abspath(own)
         and tuple(x.data.shape) == header.shape
     ]
     structure = (header.meta.get("facts") or {}).get("structure")

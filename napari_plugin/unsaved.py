@@ -19,7 +19,7 @@ from psygnal import Signal
 
 from medseg.napari_plugin import recovery
 from medseg.napari_plugin.autosave import BUDGET_S, MaskWatch
-from medseg.napari_plugin.layers import facts_of, is_mask, mask_file
+from medseg.napari_plugin.layers import facts_of, is_mask, mask_file, read_from
 from medseg.napari_plugin.mask_journal import Header, JournalWriter, read_header
 from medseg.napari_plugin.origin import file_of, own_image
 from medseg.napari_plugin.recovery import FileState, Found
@@ -66,6 +66,16 @@ def mark_saved(data: Any, path: str | Path) -> None:
                 keeper.mark_saved(layer, path)
 
 
+def was_saved_to(data: Any, path: Path) -> bool:
+    """Return whether ``path`` is as the mask whose array is ``data`` was saved there.
+
+    For writers, as `mark_saved`.
+    """
+    keepers = list(_keepers.values())
+    own = [(k, x) for k in keepers for x in k.layers if x.data is data]
+    return any(keeper.was_saved_to(layer, path) for keeper, layer in own)
+
+
 def unwrap(thing: Any) -> Any:
     """Return the viewer or layer itself: plugins are given a proxy of it.
 
@@ -87,7 +97,7 @@ class MaskKeeper:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self._watches: dict[int, MaskWatch] = {}
-        self._saved: dict[int, str] = {}
+        self._saved: dict[int, list[Path]] = {}
         self._files: dict[int, dict[Path, FileState]] = {}
         self._removed: list[tuple[float, Path]] = []
         self._stopped = False
@@ -99,7 +109,7 @@ class MaskKeeper:
     @property
     def layers(self) -> list[Labels]:
         """All masks that are followed."""
-        return [watch.layer for watch in self._watches.values()]
+        return [watch.layer for watch in list(self._watches.values())]
 
     @property
     def unsaved(self) -> list[Labels]:
@@ -117,7 +127,14 @@ class MaskKeeper:
 
     def saved_path(self, layer: Labels) -> str:
         """Return the file that the mask was last saved to, empty if none."""
-        return self._saved.get(id(unwrap(layer)), "")
+        saved = self._saved.get(id(unwrap(layer)))
+        return str(saved[-1]) if saved else ""
+
+    def was_saved_to(self, layer: Labels, path: Path) -> bool:
+        """Return whether a file is as the mask was saved there in this window."""
+        saved = self._saved.get(id(unwrap(layer)), [])
+        same = self.file_state(layer, path) == recovery.state_of(path)
+        return same and path.resolve() in [file.resolve() for file in saved]
 
     def file_state(self, layer: Labels, path: str | Path) -> FileState | None:
         """Return a file as it was when the mask was last read from or saved to it.
@@ -150,7 +167,7 @@ class MaskKeeper:
         watch = self._watches.get(id(layer))
         if watch is not None:
             watch.saved()
-            self._saved[id(layer)] = str(path)
+            self._saved.setdefault(id(layer), []).append(Path(path))
             self._note(layer, path)
             self.changed.emit()
 
@@ -221,7 +238,7 @@ class MaskKeeper:
     def _add(self, layer: Any) -> None:
         if not is_mask(layer):
             return
-        if path := mask_file(layer):
+        if path := read_from(layer):
             self._note(layer, path)
         # Masks that our model drew are nowhere else; those of other plugins are
         # theirs, and samples are drawn again, until somebody edits them.
@@ -242,7 +259,7 @@ class MaskKeeper:
         def open_journal() -> JournalWriter:
             me = keeper()
             viewer = me._viewer() if me is not None else None
-            file = (me.saved_path(layer) if me is not None else "") or mask_file(layer)
+            file = (me.saved_path(layer) if me is not None else "") or read_from(layer)
             known = me.file_state(layer, file) if me is not None and file else None
             path = recovery.new_journal_path()
             return JournalWriter(path, _header(viewer, layer, file, known))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -237,6 +238,29 @@ def test_a_file_that_was_mended_elsewhere_is_asked_about_once(
         np.testing.assert_array_equal(read_segmentation(place).mask, before)
         assert len(asked) == 1
         assert "it has changed since it was opened or saved here" in asked[0]
+
+
+def test_where_a_mask_without_a_file_goes_is_asked_once(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MEDSEG_STATE", str(tmp_path / "state"))
+    viewer = ViewerModel()
+    mask = viewer.add_labels(np.zeros((30, 33), np.uint8), name="m")
+    asked: list[str] = []
+
+    def ask(title, start=""):
+        asked.append(title)
+        return tmp_path / f"m{len(asked)}.tif"
+
+    monkeypatch.setattr(saving, "_ask_path", ask)
+    for column in (5, 9):
+        mask.paint((5, column), 1)
+        assert save_mask_of(viewer, mask) == str(tmp_path / "m1.tif")
+    assert asked == ["m"]
+    seg = read_segmentation(tmp_path / "m1.tif")
+    assert seg.mask[5, 9]
+    write_segmentation(replace(seg, mask=1 - seg.mask), tmp_path / "m1.tif")
+    assert save_mask_of(viewer, mask) == str(tmp_path / "m2.tif")  # mended elsewhere
+    assert not read_segmentation(tmp_path / "m1.tif").mask[5, 9]
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("other", ["elsewhere.nii.gz", ""])

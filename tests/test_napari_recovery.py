@@ -14,12 +14,14 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 from npe2 import PluginManifest
 
+from medseg.errors import ConfigError
 from medseg.geometry import Geometry
 from medseg.io import read_segmentation, write_segmentation
-from medseg.labels import chest_labels
-from medseg.napari_plugin import beside, recovery, unsaved
+from medseg.labels import Label, LabelSet, chest_labels
+from medseg.napari_plugin import beside, movies, recovery, unsaved
 from medseg.napari_plugin._reader import get_reader
 from medseg.napari_plugin.layers import facts_of
+from medseg.napari_plugin.widgets import saving
 from medseg.segmentation import Segmentation
 
 MANIFEST = Path(__file__).resolve().parent.parent / "napari_plugin" / "napari.yaml"
@@ -40,13 +42,17 @@ def file_of_five(folder: Path) -> Path:
     return path
 
 
-def painted_and_lost(path: Path | str) -> recovery.Found:
-    """Return the journal of a napari that died after one stroke on the left lung."""
+def painted_and_lost(
+    path: Path | str,
+    structure: str | None = "left_lung",
+    where: tuple[int, ...] = (5, 5),
+) -> recovery.Found:
+    """Return the journal of a napari that died after one stroke on a structure."""
     viewer = ViewerModel()
     viewer.open(path, plugin="medseg")
     keeper = unsaved.keeper_of(viewer)
-    lung = next(x for x in viewer.layers if facts_of(x)["structure"] == "left_lung")
-    lung.paint((5, 5), 1)
+    part = next(x for x in viewer.layers if facts_of(x)["structure"] == structure)
+    part.paint(where, 1)
     while not keeper.save():
         pass
     keeper.stop(keep=True)
@@ -131,3 +137,93 @@ def test_strokes_on_a_mask_that_changed_meanwhile_come_back_beside_it(
     assert len(again.layers) == 6
     np.testing.assert_array_equal(layer.data, viewer.layers[0].data)
     assert facts_of(layer)["path"] is None
+
+
+def movie_of_masks(folder: Path, kind: str) -> Path:
+    """Write what a run over frames leaves: a mask a frame, each a file."""
+    folder.mkdir()
+    names = ("cell",) if kind == "instances" else ("lung", "heart")
+    found = tuple(Label(i, n, "#4c9be8") for i, n in enumerate(names, 1))
+    for frame in range(3):
+        mask = np.zeros((2, 30, 33), np.uint8)
+        mask[:, 3:9, 3 + frame : 9] = 1
+        mask = mask[0] if kind == "instances" else mask
+        seg = Segmentation(mask, LabelSet(found, kind), Geometry.pixels(2))
+        write_segmentation(seg, folder / f"t00{frame}.tif")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["instances", "overlapping"])
+def test_a_movie_of_masks_needs_saving_only_once_it_has_changed(
+    tmp_path: Path, kind: str
+) -> None:
+    folder = movie_of_masks(tmp_path / "run", kind)
+    files = {x: x.read_bytes() for x in folder.iterdir()}
+    viewer = ViewerModel()
+    viewer.open(folder, plugin="medseg")
+    keeper = unsaved.keeper_of(viewer)
+    assert keeper.unsaved == []
+    assert keeper.save()
+    assert not list(recovery.state_folder().iterdir())
+    layer = viewer.layers[-1]
+    layer.paint((1, 20, 20), 1)
+    assert keeper.unsaved == [layer]
+    keeper.save(0.0)  # the stroke only: the rest of the movie is in its files
+    keeper.stop(keep=True)
+    (journal,) = recovery.state_folder().iterdir()
+    found = recovery.Found(journal, recovery.read_header(journal))
+    for again in (ViewerModel(), viewer):
+        back, remark = recovery.restore(again, found)
+        assert (back.name, remark) == (layer.name, "")
+        np.testing.assert_array_equal(back.data, layer.data)
+    assert {x: x.read_bytes() for x in folder.iterdir()} == files
+
+
+@pytest.mark.parametrize("kind", ["instances", "overlapping"])
+def test_strokes_on_a_movie_too_large_for_the_memory_come_back_on_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(movies, "IN_MEMORY", 10)
+    folder = movie_of_masks(tmp_path / "run", kind)
+    found = painted_and_lost(
+        folder, None if kind == "instances" else "heart", (1, 20, 20)
+    )
+    viewer = ViewerModel()
+    back, remark = recovery.restore(viewer, found)
+    assert remark == ""
+    whole = np.zeros((3, 30, 33), np.uint8)
+    for frame in range(3):
+        whole[frame, 3:9, 3 + frame : 9] = 1
+    assert back.data[1, 20, 20] == 1
+    np.testing.assert_array_equal(back.data[:, :12], whole[:, :12])
+    assert unsaved.keeper_of(viewer).unsaved == [back]
+
+
+def test_a_restored_movie_goes_not_into_the_files_that_it_was_read_from(
+    tmp_path: Path,
+) -> None:
+    folder = movie_of_masks(tmp_path / "run", "overlapping")
+    found = painted_and_lost(folder, "heart", (1, 20, 20))
+    folder.rename(tmp_path / "moved")
+    viewer = ViewerModel()
+    back, _ = recovery.restore(viewer, found)
+    assert unsaved.keeper_of(viewer).unsaved == [back]  # no file holds its strokes
+    with pytest.raises(ConfigError, match="which file it belongs to"):
+        beside.place_beside(beside.layer_data(viewer, [back]))
+
+
+def test_cells_of_a_movie_of_masks_are_saved_beside_it_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = movie_of_masks(tmp_path / "run", "instances")
+    files = {x: x.read_bytes() for x in folder.iterdir()}
+    viewer = ViewerModel()
+    viewer.open(folder, plugin="medseg")
+    monkeypatch.setattr(saving, "_ask_path", lambda *words: pytest.fail(f"{words}"))
+    for column in (15, 20):
+        viewer.layers[0].paint((1, 20, column), 2)
+        there = saving.save_mask_of(viewer, viewer.layers[0])
+        assert there == str(tmp_path / "run_RES")
+        assert unsaved.keeper_of(viewer).unsaved == []
+    assert (tmp_path / "run_RES" / "res_track.txt").exists()
+    assert {x: x.read_bytes() for x in folder.iterdir()} == files

@@ -559,6 +559,7 @@ def test_structures_in_a_folder_are_not_written_over(tmp_path: Path) -> None:
     assert beside.taken(viewer, layers, target) == ""
     assert beside.save(viewer, layers, target) == tmp_path / "m"
     (tmp_path / "m" / ".DS_Store").touch()  # somebody has looked at the folder
+    (tmp_path / "m" / "areas.csv").touch()  # and measured it
     assert beside.taken(viewer, layers, target) == ""
     one = read_segmentation(tmp_path / "m").structure("heart")
     heart = LabelSet((chest_labels().labels[2],), "overlapping")
@@ -686,6 +687,40 @@ def test_the_frames_of_a_movie_are_not_written_over(tmp_path: Path) -> None:
         _writer.save_mask(tmp_path / "01.png", structures, viewer)
 
 
+def test_a_mask_is_saved_again_into_the_folder_of_its_movie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "ser"
+    folder.mkdir()
+    for number in range(2):
+        frame = Image(np.zeros((1, 8, 9), np.uint8), Geometry.pixels(2))
+        write_image(frame, folder / f"t00{number}.tif")
+    viewer = viewer_with(*movie_layers(open_movie(folder), "ser"))
+    monkeypatch.setattr("napari.current_viewer", lambda: viewer)
+    frames = [x.read_bytes() for x in sorted(folder.iterdir())]
+    for _ in range(2):
+        viewer.layers.selection = {viewer.layers[0]}
+        _commands.new_mask(viewer)
+    _, mask, other = viewer.layers
+    keeper, own = unsaved.keeper_of(viewer), folder / "cells_mask.tif"
+    for column in (1, 5):  # the second time it is the mask's own file
+        mask.paint((0, 4, column), 1)
+        _writer.write_mask(str(own), *mask.as_layer_data_tuple()[:2])
+        assert keeper.unsaved == []
+    assert read_segmentation(own).mask[0, 4, 5] == 1
+    result = folder / "cells_RES"
+    assert [beside.save(viewer, [mask], result) for _ in range(2)] == [result] * 2
+    assert beside.last_place(viewer, [mask]) == result
+    for layer, file in ((other, "cells_mask.tif"), (mask, "t000.tif")):
+        with pytest.raises(FileError, match="over the image ser"):
+            _writer.write_mask(str(folder / file), *layer.as_layer_data_tuple()[:2])
+    rewritten(own, (1, 7, 8))  # it may be an image now
+    with pytest.raises(FileError, match="over the image ser"):
+        _writer.write_mask(str(own), *mask.as_layer_data_tuple()[:2])
+    assert read_segmentation(own).mask[1, 7, 8] == 1
+    assert [x.read_bytes() for x in sorted(folder.glob("t0*"))] == frames
+
+
 def test_several_films_of_one_size_leave_open_whose_a_mask_is(tmp_path: Path) -> None:
     other = image_layers(
         Image(np.zeros((1, 4, 5), np.uint8), GEOMETRIES["turned film"]),
@@ -761,6 +796,31 @@ def test_mending_a_result_keeps_its_lineage(tmp_path: Path) -> None:
         3: rows[2],
         9: TrackRow(9, 2, 2),
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("tracks.csv", ""),
+        ("Notes.TXT", ""),
+        ("res_track.txt", "changed since"),
+        ("mask000.tif", "changed since"),
+        ("mask999.tif", "changed since"),
+        ("mask", "changed since"),
+    ],
+)
+def test_only_masks_and_lineage_of_a_result_count_as_its_change(
+    name: str, reason: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "01_RES"
+    _writer.save_result(folder, mothers_and_daughters(tmp_path)[0])
+    reader = _reader.get_folder_reader(str(folder))
+    assert reader is not None
+    viewer = viewer_with(*reader(str(folder)))
+    unsaved.keeper_of(viewer)
+    (folder / name).write_bytes(b"by another program")
+    found = beside.taken(viewer, [viewer.layers[0]], folder)  # type: ignore[list-item]
+    assert (reason in found) if reason else not found
 
 
 def test_a_result_that_a_run_is_writing_is_left_to_it(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ def save_mask_of(viewer: ViewerModel, layer: Labels) -> str:
     """Save the mask that a layer is part of, all its structures, and return the path.
 
     A mask of a file goes back there, another beside its image; where neither is
-    known, another mask is there already, the file has changed since, or the disk cannot
-    be written to, the person is asked; the place that was given then holds from there.
+    known, another mask is there already, or the file has changed since, the person is
+    asked, and the place that was given holds from there. Where the disk cannot be
+    written to, another place is asked for.
 
     Raises:
         ConfigError: If no file is chosen.
@@ -34,7 +35,7 @@ def save_mask_of(viewer: ViewerModel, layer: Labels) -> str:
     try:
         path = beside.place_beside(beside.layer_data(viewer, parts))
     except ConfigError:
-        path = _ask_path(layer.name)
+        path = beside.last_place(viewer, parts) or _ask_path(layer.name)
     else:
         reason = beside.taken(viewer, parts, path)
         if reason:
