@@ -19,7 +19,7 @@ from psygnal import Signal
 
 from medseg.napari_plugin import recovery
 from medseg.napari_plugin.autosave import BUDGET_S, MaskWatch
-from medseg.napari_plugin.layers import facts_of, is_mask, mask_file, read_from
+from medseg.napari_plugin.layers import facts_of, is_mask, read_from
 from medseg.napari_plugin.mask_journal import Header, JournalWriter, read_header
 from medseg.napari_plugin.origin import file_of, own_image
 from medseg.napari_plugin.recovery import FileState, Found
