@@ -6,6 +6,7 @@ The line reads ``<what it is about>: <what is wrong, with numbers>. <what to do>
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Self
 
 
 class ExitCode(IntEnum):
@@ -50,6 +51,10 @@ class MedsegError(Exception):
             return f"{self.problem}."
         end = "" if self.remedy.endswith("?") else "."
         return f"{self.problem}. {self.remedy}{end}"
+
+    def bare(self) -> Self:
+        """Return the error without its traceback, whose frames hold whole images."""
+        return type(self)(self.subject, self.problem, self.remedy)
 
     def __reduce__(self) -> tuple[type[MedsegError], tuple[str, str, str]]:
         return type(self), (self.subject, self.problem, self.remedy)

@@ -1218,6 +1218,8 @@ def test_dask_without_a_worker_says_that_it_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distributed = pytest.importorskip("distributed")
+    from dask import config
+
     from medseg.batch import dask
 
     monkeypatch.setattr(dask, "task", None)  # never runs
@@ -1227,6 +1229,8 @@ def test_dask_without_a_worker_says_that_it_waits(
 
     def say(text: str) -> None:
         said.append(text)
+        # Other arrays of this process, such as napari's, are none of the cluster's.
+        assert config.get("scheduler", None) is None
         raise KeyboardInterrupt
 
     with distributed.LocalCluster(

@@ -137,7 +137,7 @@ def executor(
                 task, there, out, factory, key, options, promise, pure=False
             )
             futures[future] = item
-        finished = as_completed(list(futures))
+        finished = as_completed(list(futures), loop=client.loop)
         try:
             for future in finished:
                 item = futures.pop(future)
@@ -179,7 +179,8 @@ def connect(address: str) -> Any:
             "dask", "the package distributed is not installed", "Install medseg[dask]"
         ) from error
     try:
-        return Client(address, timeout=10)
+        # Not the default: other arrays of the process, such as napari's, stay in it.
+        return Client(address, timeout=10, set_as_default=False)
     except (OSError, ValueError, TypeError, TimeoutError) as error:
         raise ConfigError(
             "dask", f"no scheduler answers at {address}", "Start dask scheduler there"

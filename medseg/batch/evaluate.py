@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -243,7 +242,7 @@ def _score_case(
             found = available(seg.labels.names, chosen)
             scores = _scores(seg, true, found, options, truth.name)
         except (FileError, ConfigError) as problem:
-            seg, error = None, copy(problem)
+            seg, error = None, problem.bare()
     scored = {s.structure for s in scores}
     for structure in chosen:
         if structure not in scored:
