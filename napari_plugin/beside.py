@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ConfigError
 from medseg.napari_plugin._writer import place_of, save_mask, save_result, with_facts
+from medseg.napari_plugin.file_state import state_of
 from medseg.napari_plugin.layers import LayerData, belongs, facts_of, mask_file
 from medseg.napari_plugin.originals import image_at
-from medseg.napari_plugin.recovery import state_of
 from medseg.napari_plugin.unsaved import keeper_of
 
 if TYPE_CHECKING:

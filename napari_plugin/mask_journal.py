@@ -55,7 +55,7 @@ class Header:
         dtype: Of the mask, as numpy writes it.
         base: What the tiles change: an empty mask, or the mask in ``mask_path``.
         image_path: File or folder of the image under the mask, empty if unknown.
-        image_print: Its fingerprint, see `medseg.napari_plugin.recovery.fingerprint`.
+        image_print: Its fingerprint, see `medseg.napari_plugin.file_state.fingerprint`.
         mask_path: File that the mask came from, empty if none.
         mask_print: Its fingerprint.
         pid: Process that writes.

@@ -5,7 +5,6 @@ No Qt here. Journals lie in a folder of this user's, beside nothing of the image
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import socket
@@ -24,6 +23,7 @@ from medseg.errors import FileError, MedsegError
 from medseg.geometry import Geometry
 from medseg.labels import LabelSet
 from medseg.napari_plugin import history
+from medseg.napari_plugin.file_state import fingerprint
 from medseg.napari_plugin.layers import PLACE, colours, facts, facts_of, read_from
 from medseg.napari_plugin.mask_journal import (
     Header,
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
 SUFFIX = ".maskjournal"
-_EDGE = 1 << 20
-_NOTES = frozenset({".csv", ".json", ".md", ".pdf", ".txt", ".xlsx"})
 _NAMED = ("units", "axis_labels")
 _PLACED = tuple(key for key in PLACE if key not in _NAMED)
 _number = itertools.count()
@@ -64,67 +62,6 @@ def state_folder() -> Path:
     folder = folder / "masks"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
-
-
-def fingerprint(path: str | os.PathLike[str]) -> str:
-    """Return what tells one image from another, quickly also for large files.
-
-    A file: SHA-256 of its size, first and last MiB. A folder: of the names and sizes
-    of its files but hidden ones, tables and notes. Empty if there is nothing to read.
-    """
-    path = Path(path)
-    digest = hashlib.sha256()
-    try:
-        if path.is_dir():
-            for file in _files_in(path):
-                digest.update(f"{file.name}\0{file.stat().st_size}\n".encode())
-            return digest.hexdigest()
-        size = path.stat().st_size
-        digest.update(str(size).encode())
-        with path.open("rb") as stream:
-            digest.update(stream.read(_EDGE))
-            stream.seek(max(_EDGE, size - _EDGE))
-            digest.update(stream.read(_EDGE))
-    except OSError:
-        return ""
-    return digest.hexdigest()
-
-
-def _files_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if _counts(p.name) and p.is_file())
-
-
-def _counts(name: str) -> bool:
-    """Return whether a file may be part of the masks or images of its folder.
-
-    A file manager leaves hidden files of its own where it only looks, and tables lie
-    beside the masks that they were made of. The lineage is part of a result.
-    """
-    note = Path(name).suffix.lower() in _NOTES and not name.endswith("_track.txt")
-    return not (note or name.startswith("."))
-
-
-@dataclass(frozen=True)
-class FileState:
-    """What a file or folder is known by while napari runs.
-
-    Args:
-        content: Its `fingerprint`, which does not read all of a large file.
-        time: When it or a file in it was last written, in ns since 1970; 0 if gone.
-    """
-
-    content: str
-    time: int
-
-
-def state_of(path: Path) -> FileState:
-    """Return the state of a file, or of a folder with its files."""
-    try:
-        files = _files_in(path) if path.is_dir() else [path]
-        time_ns = max((file.stat().st_mtime_ns for file in files), default=0)
-    except OSError:
-        time_ns = 0
-    return FileState(fingerprint(path), time_ns)
 
 
 def new_journal_path() -> Path:

@@ -19,10 +19,11 @@ from psygnal import Signal
 
 from medseg.napari_plugin import recovery
 from medseg.napari_plugin.autosave import BUDGET_S, MaskWatch
+from medseg.napari_plugin.file_state import FileState, fingerprint, state_of
 from medseg.napari_plugin.layers import facts_of, is_mask, read_from
 from medseg.napari_plugin.mask_journal import Header, JournalWriter, read_header
 from medseg.napari_plugin.origin import file_of, own_image
-from medseg.napari_plugin.recovery import FileState, Found
+from medseg.napari_plugin.recovery import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,7 +134,7 @@ class MaskKeeper:
     def was_saved_to(self, layer: Labels, path: Path) -> bool:
         """Return whether a file is as the mask was saved there in this window."""
         saved = self._saved.get(id(unwrap(layer)), [])
-        same = self.file_state(layer, path) == recovery.state_of(path)
+        same = self.file_state(layer, path) == state_of(path)
         return same and path.resolve() in [file.resolve() for file in saved]
 
     def file_state(self, layer: Labels, path: str | Path) -> FileState | None:
@@ -251,7 +252,7 @@ class MaskKeeper:
 
     def _note(self, layer: Labels, path: str | Path) -> None:
         path = Path(path).resolve()
-        self._files.setdefault(id(layer), {})[path] = recovery.state_of(path)
+        self._files.setdefault(id(layer), {})[path] = state_of(path)
 
     def _opener(self, layer: Labels) -> Callable[[], JournalWriter]:
         keeper = weakref.ref(self)
@@ -280,7 +281,7 @@ def _header(
         dtype=layer.data.dtype.str,
         base="file" if mask_path else "zeros",
         image_path=image_path,
-        image_print=recovery.fingerprint(image_path) if image_path else "",
+        image_print=fingerprint(image_path) if image_path else "",
         mask_path=mask_path,
         mask_print=known.content if known is not None else "",
         pid=os.getpid(),

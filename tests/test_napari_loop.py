@@ -20,7 +20,7 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 from napari.layers import Labels
 
-from medseg.napari_plugin import _commands, beside, recovery, unsaved
+from medseg.napari_plugin import _commands, beside, file_state, recovery, unsaved
 from medseg.napari_plugin._reader import get_reader
 from medseg.napari_plugin.layers import geometry_of, segmentation_layers
 from medseg.napari_plugin.mender import Mender
@@ -165,7 +165,7 @@ def test_a_killed_session_is_restored_onto_the_reopened_image(
     (reopened,) = open_path(other, given)
     (found,) = recovery.find_lost()
     assert found.header.image_path == str(scan)
-    assert recovery.fingerprint(scan) == found.header.image_print
+    assert file_state.fingerprint(scan) == found.header.image_print
     restored, remark = recovery.restore(other, found)
     assert restored is reopened
     assert "cut off" in remark

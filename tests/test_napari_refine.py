@@ -18,7 +18,7 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 from napari.utils.shortcuts import default_shortcuts
 
-from medseg.napari_plugin import recovery, unsaved
+from medseg.napari_plugin import file_state, recovery, unsaved
 from medseg.napari_plugin.layers import facts, segmentation_layers
 from medseg.napari_plugin.mender import Mender
 from medseg.napari_plugin.origin import own_image
@@ -308,14 +308,14 @@ def test_masks_that_need_saving_are_known_and_can_be_given_back() -> None:
 
 
 def test_fingerprints_and_folders(tmp_path) -> None:
-    assert recovery.fingerprint(tmp_path / "no") == ""
+    assert file_state.fingerprint(tmp_path / "no") == ""
     path = tmp_path / "series" / "a"
     path.parent.mkdir()
     path.write_bytes(b"x" * 10)
-    first = recovery.fingerprint(path), recovery.fingerprint(path.parent)
+    first = file_state.fingerprint(path), file_state.fingerprint(path.parent)
     path.write_bytes(b"y" * 11)
-    assert recovery.fingerprint(path) != first[0]
-    assert recovery.fingerprint(path.parent) != first[1]
+    assert file_state.fingerprint(path) != first[0]
+    assert file_state.fingerprint(path.parent) != first[1]
     folder = recovery.state_folder()
     assert folder.parent == tmp_path / "state"
     if os.name == "posix":

@@ -34,7 +34,15 @@ from medseg.io.lock import hold
 from medseg.io.movie import open_movie
 from medseg.labels import Label, LabelSet, chest_labels
 from medseg.lineage import TrackRow
-from medseg.napari_plugin import _commands, _reader, _writer, beside, recovery, unsaved
+from medseg.napari_plugin import (
+    _commands,
+    _reader,
+    _writer,
+    beside,
+    file_state,
+    recovery,
+    unsaved,
+)
 from medseg.napari_plugin.layers import (
     KEY,
     LayerData,
@@ -538,14 +546,14 @@ def test_a_change_in_the_middle_of_a_large_file_counts(tmp_path: Path) -> None:
     path = tmp_path / "m.nii"
     content = bytearray(3 * 2**20)
     path.write_bytes(content)
-    before = recovery.state_of(path)
-    assert recovery.state_of(path) == before
+    before = file_state.state_of(path)
+    assert file_state.state_of(path) == before
     content[len(content) // 2] = 1
     path.write_bytes(content)
     os.utime(path, ns=(before.time + 10**9, before.time + 10**9))
-    assert recovery.fingerprint(path) == before.content
-    assert recovery.state_of(path) != before
-    assert recovery.state_of(tmp_path / "gone") == recovery.FileState("", 0)
+    assert file_state.fingerprint(path) == before.content
+    assert file_state.state_of(path) != before
+    assert file_state.state_of(tmp_path / "gone") == file_state.FileState("", 0)
 
 
 def test_structures_in_a_folder_are_not_written_over(tmp_path: Path) -> None:
