@@ -121,9 +121,9 @@ def _states_others(path: Path, structure: str, names: Sequence[str]) -> bool:
         labels = stated_labels(path)
         if labels is None:
             return False
-        (first, *others) = labels.names
-        known = first != structure and first in names
-        return labels.kind == "instances" or bool(others) or known
+        if labels.kind == "instances" or len(labels) != 1:
+            return True
+        return labels.names[0] != structure and labels.names[0] in names
     return False
 
 
